@@ -1,0 +1,264 @@
+/* kernels.h - the table of arithmetic: all that the floors above know of hardware
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A backend fills one struct kernels. Its entries are the stages of a layer; each is large enough that an
+ * indirect call costs nothing. Work is queued in call order; only `wait` and `download` wait for it. The CPU
+ * backends have finished an entry when it returns.
+ *
+ * The alphabet of shapes, used everywhere: T rows (tokens of this step), D model width, H query heads, K
+ * key-value heads, W head width, F expert width, E experts, V vocabulary, P ranks. [T, D] is T rows of D
+ * numbers.
+ *
+ * The law on kernels: the arithmetic of a row does not depend on the rows beside it, nor on the number of
+ * threads, nor on which columns a rank holds. Every sum over an inner width runs in one order whatever T is.
+ *
+ * All entries return STATUS_BUG for shapes that contradict each other. Index and count arrays (tokens, rows,
+ * pages, positions) are host memory; matrices are the backend's memory. A CPU backend's memory is host
+ * memory. */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include "engine/base/arena.h"
+#include "engine/base/status.h"
+#include "kernels/dtype.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A view of rows in backend memory; owns nothing. Elements are floats in both CPU backends. */
+struct matrix {
+    float *data;
+    int rows;
+    int columns;
+    int stride; /* elements from one row to the next, >= columns */
+};
+
+/* The first `rows` rows of a larger matrix. */
+static inline struct matrix matrix_top(struct matrix whole, int rows)
+{
+    whole.rows = rows;
+    return whole;
+}
+
+/* Columns first ... first + columns - 1. */
+static inline struct matrix matrix_columns(struct matrix whole, int first, int columns)
+{
+    whole.data += first;
+    whole.columns = columns;
+    return whole;
+}
+
+/* Rows first ... first + rows - 1. */
+static inline struct matrix matrix_rows(struct matrix whole, int first, int rows)
+{
+    whole.data += (ptrdiff_t)first * whole.stride;
+    whole.rows = rows;
+    return whole;
+}
+
+/* A matrix [rows = outputs N, columns = inputs K] as the backend multiplies it fastest; y = x W^T. Opaque
+ * above the kernels floor but for its size: `bytes` at `data` can be copied to another weight of the same
+ * shape and format, and that copy multiplies alike (so experts can move between ranks). */
+struct weight {
+    void *data;
+    size_t bytes;
+    int rows;
+    int columns;
+    enum dtype format; /* what the numbers are stored as: BF16 or F32 */
+};
+
+/* Part of a matrix as a file holds it, in host memory: element (n, k) lies at n * row_step + k * column_step
+ * elements. So a transposed tensor [K, N] has row_step 1 and column_step N. */
+struct source {
+    const void *data;
+    enum dtype dtype; /* BF16, F16 or F32 */
+    int rows;         /* outputs */
+    int columns;      /* inputs */
+    int64_t row_step;
+    int64_t column_step;
+};
+
+/* How queries and keys are turned before attention; one for each layer kind, made once from the
+ * configuration. */
+struct rotation {
+    const float
+        *frequency;   /* [rotated / 2] radians per position (host memory); NULL: no rotary embedding (NoPE) */
+    int rotated;      /* dimensions of a head that turn, even, <= W */
+    bool interleaved; /* pairs (2i, 2i+1); otherwise halves (i, i + rotated / 2) */
+    float attention_factor; /* multiplies cosine and sine; 1 unless yarn says otherwise */
+    bool norm_after;        /* weightless RMS norm of each q and k head after turning (Llama 4) */
+    float norm_epsilon;
+    float temperature_scale; /* q *= 1 + scale * log1p(floor((position + 1) / floor)); 0: off */
+    float temperature_floor;
+};
+
+/* Keys and values of all sequences of one layer on this rank: pages of PAGE_ROWS positions from one pool. The
+ * page number is good for every layer. Inside a page: [K local heads][PAGE_ROWS][W] keys, then the same of
+ * values, in elements of the backend's cache_dtype. */
+enum { PAGE_ROWS = 16 };
+
+struct cache_layer {
+    void *data; /* [pages] pages of cache_page_bytes(kernels, kv_heads, head_width) */
+    int pages;
+    int kv_heads; /* held by this rank */
+    int head_width;
+};
+
+/* Rows of this step that belong to one sequence: consecutive positions. */
+struct span {
+    int first_row; /* of q, k, v and out */
+    int rows;
+    int first_position;   /* of first_row in its sequence */
+    const int32_t *pages; /* pages of the sequence from position 0 on, at least up to the last row */
+};
+
+enum mask_kind { MASK_FULL, MASK_CHUNK, MASK_WINDOW };
+
+/* One attention of one layer: keys and values of these rows are already in the cache. */
+struct attention {
+    struct matrix out;     /* [T, heads * W] */
+    struct matrix queries; /* [T, heads * W] */
+    struct cache_layer cache;
+    const struct span *spans;
+    int span_count;
+    int heads;            /* query heads on this rank */
+    const int32_t *kv_of; /* [heads] local key-value head of each query head (host memory) */
+    float scale;
+    enum mask_kind mask; /* full: j <= p;  chunk: and j / size == p / size;  window: and j > p - size */
+    int mask_size;
+};
+
+enum score_kind { SCORE_SIGMOID, SCORE_SOFTMAX_ALL, SCORE_SOFTMAX_CHOSEN };
+
+/* Which experts a row goes to. Choice is by falling logit, the lower expert first on ties. */
+struct route {
+    struct matrix logits; /* [T, E], from multiply by the router */
+    int choices;          /* k */
+    enum score_kind score;
+    bool renormalise; /* divide the weights of a row by their sum */
+    int32_t *expert;  /* [T, k] out, host memory, best first */
+    float *weight;    /* [T, k] out, host memory */
+};
+
+/* Rows for experts of this rank, grouped by slot, all at once. For each slot s the rows order[first[s]] ...
+ * order[first[s + 1] - 1] of x go through  down( silu(gate x) * (up x) )  and the results land in the same
+ * rows of out. */
+struct expert_batch {
+    struct matrix out;    /* [N, D] */
+    struct matrix x;      /* [N, D] */
+    const int32_t *order; /* [N] row numbers */
+    const int32_t *first; /* [slots + 1] */
+    int slots;
+    const struct weight *gate_up; /* [slots] of [2F, D]: rows 0 ... F-1 gate, F ... 2F-1 up */
+    const struct weight *down;    /* [slots] of [D, F] */
+    struct matrix scratch;        /* [N, 2F] at least */
+};
+
+/* x[t] += shared[t] + weight[t, 0] * result[place[t, 0]] + weight[t, 1] * ..., added in this order to one sum
+ * that starts at shared[t] (or at 0), then added to x[t]. place < 0: no result for this choice. */
+struct combine {
+    struct matrix x;       /* [T, D] in and out */
+    struct matrix shared;  /* [T, D]; rows == 0: none */
+    struct matrix results; /* [N, D] */
+    const int32_t *place;  /* [T, k] row of results, host memory */
+    const float *weight;   /* [T, k] host memory; NULL: all 1 (the input was scaled instead) */
+    int choices;
+};
+
+struct kernels {
+    const char *name; /* "cpu (avx2, 2 threads)", for the log; lives as long as the table */
+    int threads;
+    enum dtype cache_dtype; /* F32 or BF16 */
+
+    /* -- memory: taken at start, given back by close
+     * ------------------------------------------------------------- */
+
+    enum status (*alloc)(struct kernels *k, size_t bytes, const char *what,
+                         void **out); /* zeroed, 64-byte aligned */
+    void (*release)(struct kernels *k, void *memory);
+    size_t (*free_bytes)(struct kernels *k); /* that the backend could still give */
+    enum status (*upload)(struct kernels *k, void *device, const void *host, size_t bytes);
+    enum status (*download)(struct kernels *k, void *host, const void *device, size_t bytes);
+    enum status (*wait)(struct kernels *k);
+
+    /* -- weights
+     * ------------------------------------------------------------------------------------------------- */
+
+    /* Bytes that a weight of this shape takes in this backend when its source has this dtype; fills
+     * weight->bytes, rows, columns and format, leaves data. A dtype the backend cannot multiply is
+     * STATUS_BAD_INPUT. */
+    enum status (*weight_plan)(struct kernels *k, struct weight *w, enum dtype dtype, int rows, int columns);
+
+    /* Puts `part` at rows first_row ... of w, whose data the caller has provided (weight_plan's bytes,
+     * zeroed, 64-byte aligned). All rows of w are covered by such calls before it is multiplied. part.columns
+     * == w->columns. */
+    enum status (*weight_fill)(struct kernels *k, struct weight *w, int first_row, const struct source *part);
+
+    /* -- stages
+     * ---------------------------------------------------------------------------------------------------- */
+
+    /* out[t] = row (tokens[t] - first_token) of w, for out.rows tokens; all tokens lie in w. */
+    enum status (*embed)(struct kernels *k, struct matrix out, const struct weight *w, const int32_t *tokens,
+                         int first_token);
+
+    /* out = x * rsqrt(mean(x^2) + epsilon) * gain, per row; gain [D] floats in backend memory, NULL: none.
+     * out may be x. */
+    enum status (*rms_norm)(struct kernels *k, struct matrix out, struct matrix x, const float *gain,
+                            float epsilon);
+
+    /* out[T, N] = x[T, K] W^T + bias; bias [N] floats in backend memory, NULL: none. */
+    enum status (*multiply)(struct kernels *k, struct matrix out, struct matrix x, const struct weight *w,
+                            const float *bias);
+
+    /* Turns q [T, heads * W] and keys [T, kv_heads * W] in place by `r`; positions [T] in host memory. */
+    enum status (*rotate)(struct kernels *k, struct matrix q, struct matrix keys, const struct rotation *r,
+                          int head_width, const int32_t *positions);
+
+    /* Writes keys and values [T, kv_heads * W] of the spans' rows into the cache. */
+    enum status (*append)(struct kernels *k, struct cache_layer cache, struct matrix keys,
+                          struct matrix values, const struct span *spans, int span_count);
+
+    enum status (*attend)(struct kernels *k, const struct attention *a);
+
+    enum status (*route)(struct kernels *k, const struct route *r);
+
+    /* out[n] = x[rows[n]] * scale[n]; scale NULL: all 1. rows and scale in host memory, out.rows of them. */
+    enum status (*gather)(struct kernels *k, struct matrix out, struct matrix x, const int32_t *rows,
+                          const float *scale);
+
+    enum status (*multiply_experts)(struct kernels *k, const struct expert_batch *b);
+
+    /* out[T, F] = silu(gate) * up, gate_up [T, 2F]: gate in columns 0 ... F-1. */
+    enum status (*activate)(struct kernels *k, struct matrix out, struct matrix gate_up);
+
+    /* x += y */
+    enum status (*add)(struct kernels *k, struct matrix x, struct matrix y);
+
+    /* out[T, sum of widths]: puts blocks that lie behind each other at `blocks`, block b [T, widths[b]]
+     * without gaps, side by side. What a gather of columns from several ranks brings. */
+    enum status (*join)(struct kernels *k, struct matrix out, const float *blocks, const int *widths,
+                        int count);
+
+    enum status (*combine)(struct kernels *k, const struct combine *c);
+
+    /* The `keep` largest of each row of logits [T, N], falling, the lower column first on ties: values and
+     * columns [T, keep] in host memory. keep <= N. NaN counts as the smallest. */
+    enum status (*candidates)(struct kernels *k, struct matrix logits, int keep, float *values,
+                              int32_t *columns);
+
+    void (*close)(struct kernels *k); /* frees the table as well */
+};
+
+/* Bytes of one page of one layer: keys and values of PAGE_ROWS positions. */
+size_t kernels_page_bytes(const struct kernels *k, int kv_heads, int head_width);
+
+/* A matrix in backend memory, rows padded so that rows do not fall on the same cache sets. */
+enum status kernels_matrix(struct kernels *k, int rows, int columns, const char *what, struct matrix *out);
+
+/* A weight of this shape in backend memory, planned and zeroed, ready for weight_fill. */
+enum status kernels_weight(struct kernels *k, enum dtype dtype, int rows, int columns, const char *what,
+                           struct weight *out);
+
+#endif

@@ -1,0 +1,15 @@
+/* reference.h - the backend that defines what is right: plain C, single precision, one thread
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Every entry is written as its formula. Weights keep the precision of their source (BF16 stays BF16, F16
+ * becomes F32), keys and values are F32. Other backends are compared with this one, entry by entry. */
+#ifndef REFERENCE_H
+#define REFERENCE_H
+
+#include "kernels/kernels.h"
+
+/* Opens the backend. *out is closed by (*out)->close(*out). */
+enum status reference_open(struct kernels **out);
+
+#endif
