@@ -1,0 +1,250 @@
+/* cpu_multiply.c - rows times packed weights
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cpu/cpu_multiply.h"
+
+#include "engine/base/range.h"
+#include "kernels/cpu/cpu_vector.h"
+
+/* A block of rows and k stays in the second level of the cache (96 * 1024 floats) while all panels pass by;
+ * below SHORT rows the whole width does. All are multiples of every tile height. */
+enum { BLOCK_ROWS = 96, BLOCK_INNER = 1024, SHORT = 24 };
+
+/* What follows is a template: the tile functions below call it with constants. */
+
+/* The weights of number k, one panel after the other: how to read them. */
+enum read { READ_F32, READ_EVEN, READ_ODD };
+
+LANES_INLINE struct lanes tile_weight(const char *line, enum read read)
+{
+    if (read == READ_F32)
+        return lanes_load((const float *)(const void *)line);
+    return read == READ_EVEN ? lanes_even(line) : lanes_odd(line);
+}
+
+/* Number k of all rows and panels; what there are fewer of, weights or inputs, stays in registers. */
+LANES_INLINE void tile_step(struct lanes sum[TILE_ROWS][TILE_PANELS], const struct cpu_tile *t,
+                            const char *const panel[TILE_PANELS], ptrdiff_t line, enum read read, int k,
+                            int rows, int panels)
+{
+    struct lanes weight[TILE_PANELS];
+
+    if (rows <= 3 || panels == 1) {
+        LANES_UNROLL
+        for (int p = 0; p < panels; p++) {
+            struct lanes one = tile_weight(panel[p] + line, read);
+
+            LANES_UNROLL
+            for (int r = 0; r < rows; r++)
+                sum[r][p] = lanes_fma(lanes_set(t->x[r][k]), one, sum[r][p]);
+        }
+        return;
+    }
+    LANES_UNROLL
+    for (int p = 0; p < panels; p++)
+        weight[p] = tile_weight(panel[p] + line, read);
+    LANES_UNROLL
+    for (int r = 0; r < rows; r++) {
+        struct lanes input = lanes_set(t->x[r][k]);
+
+        LANES_UNROLL
+        for (int p = 0; p < panels; p++)
+            sum[r][p] = lanes_fma(input, weight[p], sum[r][p]);
+    }
+}
+
+LANES_INLINE void tile_inner(struct lanes sum[TILE_ROWS][TILE_PANELS], const struct cpu_tile *t,
+                             enum dtype format, int rows, int panels)
+{
+    const char *panel[TILE_PANELS];
+    ptrdiff_t ahead = t->ahead;
+
+    LANES_UNROLL
+    for (int p = 0; p < panels; p++)
+        panel[p] = t->panel[p];
+    if (format == DTYPE_F32) {
+        for (int k = 0; k < t->inner; k++)
+            tile_step(sum, t, panel, (ptrdiff_t)k * PANEL_LINE, READ_F32, k, rows, panels);
+        return;
+    }
+    for (int k = 0; k + 1 < t->inner; k += 2) {
+        ptrdiff_t line = (ptrdiff_t)k * (PANEL_LINE / 2);
+
+        /* Asks for the next panels while these are multiplied: otherwise a few rows wait for memory between two panels
+         * (4 to 6 rows are a third slower). One row needs no help, its panels stream. */
+        LANES_UNROLL
+        for (int p = 0; p < panels && rows > 1; p++)
+            __builtin_prefetch(panel[p] + ahead + line, 0, 2);
+        tile_step(sum, t, panel, line, READ_EVEN, k, rows, panels);
+        tile_step(sum, t, panel, line, READ_ODD, k + 1, rows, panels);
+    }
+    if (t->inner % 2 != 0) {
+        int k = t->inner - 1;
+
+        tile_step(sum, t, panel, (ptrdiff_t)k * (PANEL_LINE / 2), READ_EVEN, k, rows, panels);
+    }
+}
+
+LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows, int panels)
+{
+    struct lanes sum[TILE_ROWS][TILE_PANELS];
+
+    LANES_UNROLL
+    for (int r = 0; r < rows; r++) {
+        LANES_UNROLL
+        for (int p = 0; p < panels; p++) {
+            int left = t->columns - p * LANES;
+
+            sum[r][p] = !t->carry       ? lanes_set(0.0f)
+                        : left >= LANES ? lanes_load(t->out[r] + p * LANES)
+                                        : lanes_load_part(t->out[r] + p * LANES, left > 0 ? left : 0);
+        }
+    }
+    tile_inner(sum, t, format, rows, panels);
+    LANES_UNROLL
+    for (int p = 0; p < panels; p++) {
+        int left = t->columns - p * LANES;
+        int kept = left >= LANES ? LANES : left > 0 ? left : 0;
+
+        LANES_UNROLL
+        for (int r = 0; r < rows; r++) {
+            struct lanes value = sum[r][p];
+
+            if (t->bias)
+                value = lanes_add(value, lanes_load_part(t->bias + p * LANES, kept));
+            if (kept == LANES)
+                lanes_store(t->out[r] + p * LANES, value);
+            else
+                lanes_store_part(t->out[r] + p * LANES, value, kept);
+        }
+    }
+}
+
+/* One function for each height and width, BF16 and F32. */
+#define TILE(rows, panels)                                                                                   \
+    static void tile_bf16_##rows##_##panels(const struct cpu_tile *t)                                        \
+    {                                                                                                        \
+        tile_run(t, DTYPE_BF16, rows, panels);                                                               \
+    }                                                                                                        \
+    static void tile_f32_##rows##_##panels(const struct cpu_tile *t)                                         \
+    {                                                                                                        \
+        tile_run(t, DTYPE_F32, rows, panels);                                                                \
+    }
+
+#if defined(__AVX512F__)
+#define TILES_OF(T)                                                                                          \
+    T(1, 1)                                                                                                  \
+    T(1, 2)                                                                                                  \
+    T(1, 3)                                                                                                  \
+    T(1, 4)                                                                                                  \
+    T(1, 5)                                                                                                  \
+    T(1, 6) T(1, 7) T(1, 8) T(2, 1) T(2, 2) T(2, 3) T(2, 4) T(3, 1) T(3, 2) T(3, 3) T(3, 4) T(4, 1) T(4, 2)  \
+        T(5, 1) T(5, 2) T(6, 1) T(6, 2) T(7, 1) T(7, 2) T(8, 1) T(8, 2) T(9, 1) T(9, 2) T(10, 1) T(10, 2)    \
+            T(11, 1) T(11, 2) T(12, 1) T(12, 2)
+#elif defined(__AVX2__)
+#define TILES_OF(T) T(1, 1) T(1, 2) T(1, 3) T(1, 4) T(2, 1) T(2, 2) T(3, 1) T(3, 2) T(4, 1) T(5, 1) T(6, 1)
+#else
+#define TILES_OF(T) T(1, 1) T(1, 2) T(2, 1) T(3, 1)
+#endif
+
+TILES_OF(TILE)
+
+#define TILE_ENTRY(rows, panels) [rows][panels] = {tile_bf16_##rows##_##panels, tile_f32_##rows##_##panels},
+
+static void (*const tiles[TILE_ROWS + 1][TILE_PANELS + 1][2])(const struct cpu_tile *t) = {
+    TILES_OF(TILE_ENTRY)};
+
+void cpu_multiply_tile(const struct cpu_tile *tile, enum dtype format, int rows, int panels)
+{
+    tiles[rows][panels][format == DTYPE_F32](tile);
+}
+
+/* Part of a product: some rows, panels and numbers of k. */
+struct block {
+    int first_row, rows;
+    int first_panel, panels;
+    int first_inner, inner;
+};
+
+/* One tile: `rows` rows of the block from its row `row` on, `panels` panels from `panel` on. */
+static void block_tile(const struct cpu_product *p, const struct block *b, struct range rows,
+                       struct range panels)
+{
+    int column = panels.first * PANEL_COLUMNS;
+    int left = p->w->rows - column;
+    bool last = b->first_inner + b->inner == p->w->columns;
+    struct cpu_tile t = {.inner = b->inner, .carry = b->first_inner > 0};
+    size_t whole = panel_bytes(p->w->format, p->w->columns);
+    const char *first = (const char *)p->w->data + panel_bytes(p->w->format, b->first_inner);
+
+    t.ahead = (ptrdiff_t)panels.count * (ptrdiff_t)whole;
+    t.columns = left < panels.count * PANEL_COLUMNS ? left : panels.count * PANEL_COLUMNS;
+    t.bias = p->bias && last ? p->bias + column : NULL;
+    for (int r = 0; r < rows.count; r++) {
+        int n = b->first_row + rows.first + r;
+
+        t.x[r] = cpu_row(p->x, p->x_row ? p->x_row[n] : n) + b->first_inner;
+        t.out[r] = cpu_row(p->out, p->out_row ? p->out_row[n] : n) + column;
+    }
+    for (int i = 0; i < panels.count; i++)
+        t.panel[i] = first + (size_t)(panels.first + i) * whole;
+    cpu_multiply_tile(&t, p->w->format, rows.count, panels.count);
+}
+
+/* All rows pass by a few panels, which stay in the first level of the cache, before the next panels come. */
+static void block_multiply(const struct cpu_product *p, const struct block *b)
+{
+    int tiles_high = (b->rows + TILE_ROWS - 1) / TILE_ROWS;
+    int widest = cpu_tile_panels(range_share(b->rows, tiles_high, 0).count);
+    int groups = (b->panels + widest - 1) / widest;
+
+    for (int g = 0; g < groups; g++) {
+        struct range panels = range_share(b->panels, groups, g);
+
+        panels.first += b->first_panel;
+        for (int i = 0; i < tiles_high; i++)
+            block_tile(p, b, range_share(b->rows, tiles_high, i), panels);
+    }
+}
+
+void cpu_multiply_columns(const struct cpu_product *p, int first_panel, int panels)
+{
+    int inner = p->w->columns;
+    int blocks = p->rows > SHORT ? (inner + BLOCK_INNER - 1) / BLOCK_INNER : 1;
+    int step = blocks > 1 ? ((inner + blocks - 1) / blocks + 1) & ~1 : inner;
+
+    for (int row = 0; row < p->rows && panels > 0; row += BLOCK_ROWS) {
+        int first = 0;
+
+        do {
+            struct block b = {
+                .first_row = row, .first_panel = first_panel, .panels = panels, .first_inner = first};
+
+            b.rows = p->rows - row < BLOCK_ROWS ? p->rows - row : BLOCK_ROWS;
+            b.inner = inner - first < step ? inner - first : step;
+            block_multiply(p, &b);
+            first += b.inner;
+        } while (first < inner);
+    }
+}
+
+/* Threads share the columns; the rows, where there are many rows and few columns. */
+void cpu_multiply(const void *job, int part, int parts)
+{
+    const struct cpu_product *p = job;
+    int panels = panel_count(p->w->rows);
+    struct range share;
+
+    if (panels % parts != 0 && panels < 8 * parts && p->rows >= parts * 2 * TILE_ROWS) {
+        struct cpu_product mine = *p;
+
+        share = range_share(p->rows, parts, part);
+        mine.rows = share.count;
+        mine.x = matrix_rows(p->x, share.first, share.count);
+        mine.out = matrix_rows(p->out, share.first, share.count);
+        cpu_multiply_columns(&mine, 0, panels);
+        return;
+    }
+    share = range_share(panels, parts, part);
+    cpu_multiply_columns(p, share.first, share.count);
+}
