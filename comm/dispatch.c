@@ -1,0 +1,274 @@
+/* dispatch.c - rows to the ranks that hold their experts, results back
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "comm/dispatch.h"
+
+#include <limits.h>
+#include <string.h>
+
+struct dispatch_memory {
+    int slots;          /* per layer over all ranks, at most */
+    int max_local;      /* of one rank, at most */
+    int32_t *mine;      /* [slots] rows of this rank for each slot */
+    int32_t *cursor;    /* [slots] where the next row of a slot goes */
+    int32_t *row;       /* [max_own * k] row of x that travels in each place */
+    float *scale;       /* [max_own * k] its factor */
+    int32_t *room;      /* [P] rows that may arrive at each rank */
+    size_t *share;      /* [P] bytes of counts that each rank gives */
+    size_t *out;        /* [P, P] bytes from each rank to each rank, and ... */
+    size_t *back;       /* ... the other way */
+    struct matrix send; /* [max_own * k, D] without gaps */
+
+    /* of this step */
+    const struct placement *placement;
+    int rows, choices; /* T, k */
+};
+
+static int local_slots(const struct placement *p, int rank)
+{
+    return p->rank_first[rank + 1] - p->rank_first[rank];
+}
+
+/* Rows that may arrive at each rank: everybody knows everybody's, so that all ranks refuse together. */
+static enum status plan_room(const struct dispatch *d, const struct placement *placement, int32_t *room)
+{
+    for (int r = 0; r < placement->ranks; r++) {
+        int slots = local_slots(placement, r);
+        int64_t rows = (int64_t)d->max_rows * (slots < d->choices ? slots : d->choices);
+
+        if (rows > INT_MAX)
+            return FAIL(STATUS_BUG, "%d rows of %d choices are more than can be numbered", d->max_rows,
+                        d->choices);
+        room[r] = (int32_t)rows;
+    }
+    return STATUS_OK;
+}
+
+static enum status take_memory(struct dispatch *d, struct arena *arena, const struct placement *placement,
+                               struct dispatch_memory *m)
+{
+    size_t sent = (size_t)d->max_own * (size_t)d->choices;
+    size_t ranks = (size_t)d->grid->ranks;
+
+    m->slots = placement->slots;
+    for (int r = 0; r < placement->ranks; r++) {
+        if (local_slots(placement, r) > m->max_local)
+            m->max_local = local_slots(placement, r);
+    }
+    TRY(arena_take_array(arena, (size_t)m->slots, sizeof *m->mine, "counts of slots", &m->mine));
+    TRY(arena_take_array(arena, (size_t)m->slots, sizeof *m->cursor, "places in slots", &m->cursor));
+    TRY(arena_take_array(arena, sent, sizeof *m->row, "rows to send", &m->row));
+    TRY(arena_take_array(arena, sent, sizeof *m->scale, "factors to send", &m->scale));
+    TRY(arena_take_array(arena, sent, sizeof *d->place, "places of choices", &d->place));
+    TRY(arena_take_array(arena, ranks, sizeof *m->room, "room of ranks", &m->room));
+    TRY(arena_take_array(arena, ranks, sizeof *m->share, "counts of ranks", &m->share));
+    TRY(arena_take_array(arena, ranks * ranks, sizeof *m->out, "bytes to ranks", &m->out));
+    TRY(arena_take_array(arena, ranks * ranks, sizeof *m->back, "bytes from ranks", &m->back));
+    TRY(plan_room(d, placement, m->room));
+    d->max_arrivals = m->room[d->grid->rank];
+    TRY(arena_take_array(arena, (size_t)d->max_arrivals, sizeof *d->order, "order of arrivals", &d->order));
+    return arena_take_array(arena, (size_t)m->max_local + 1, sizeof *d->first, "arrivals of slots",
+                            &d->first);
+}
+
+enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *grid, struct kernels *kernels,
+                          const struct placement *placement, int width, int max_rows, int choices)
+{
+    struct dispatch open = {
+        .grid = grid, .kernels = kernels, .width = width, .max_rows = max_rows, .choices = choices};
+    struct dispatch_memory *m;
+    void *send;
+
+    if (width < 1 || max_rows < 1 || choices < 1 || max_rows > INT_MAX / choices)
+        return FAIL(STATUS_BUG, "dispatch of %d rows of %d numbers, %d choices", max_rows, width, choices);
+    if (placement->ranks != grid->ranks)
+        return FAIL(STATUS_BUG, "a placement on %d ranks in a grid of %d", placement->ranks, grid->ranks);
+    open.max_own = grid_rows(grid, max_rows, 0).count;
+    TRY(arena_take(arena, sizeof *m, "dispatch", &m));
+    TRY(take_memory(&open, arena, placement, m));
+    TRY(kernels->alloc(kernels, (size_t)open.max_own * (size_t)choices * (size_t)width * sizeof(float),
+                       "rows to send", &send));
+    m->send =
+        (struct matrix){.data = send, .rows = open.max_own * choices, .columns = width, .stride = width};
+    open.memory = m;
+    *d = open;
+    return STATUS_OK;
+}
+
+void dispatch_close(struct dispatch *d)
+{
+    if (d->memory)
+        d->kernels->release(d->kernels, d->memory->send.data);
+    memset(d, 0, sizeof *d);
+}
+
+static enum status count_mine(struct dispatch *d, const struct placement *placement, int layer,
+                              const int32_t *slot)
+{
+    struct dispatch_memory *m = d->memory;
+    const int32_t *expert = placement->expert + (ptrdiff_t)layer * placement->slots;
+
+    memset(m->mine, 0, sizeof *m->mine * (size_t)placement->slots);
+    for (int i = 0; i < m->rows * m->choices; i++) {
+        if (slot[i] < 0 || slot[i] >= placement->slots || expert[slot[i]] < 0)
+            return FAIL(STATUS_BUG, "choice %d of row %d is slot %d of layer %d, which holds no expert",
+                        i % m->choices, i / m->choices, slot[i], layer);
+        m->mine[slot[i]]++;
+    }
+    return STATUS_OK;
+}
+
+/* Rows leave by slot, that is by rank and slot, then by row and choice; they come back to the same places. */
+static void plan_places(struct dispatch *d, const int32_t *slot)
+{
+    struct dispatch_memory *m = d->memory;
+    int sent = 0;
+
+    for (int s = 0; s < m->placement->slots; s++) {
+        m->cursor[s] = sent;
+        sent += m->mine[s];
+    }
+    for (int i = 0; i < m->rows * m->choices; i++) {
+        d->place[i] = m->cursor[slot[i]]++;
+        m->row[d->place[i]] = i / m->choices;
+    }
+    d->sent = sent;
+}
+
+static enum status gather_counts(struct dispatch *d, const int32_t **counts)
+{
+    struct dispatch_memory *m = d->memory;
+    struct comm *world = d->grid->world;
+    const void *all;
+
+    for (int r = 0; r < d->grid->ranks; r++)
+        m->share[r] = (size_t)m->placement->slots * sizeof(int32_t);
+    TRY(world->all_gather(world, m->mine, m->share, &all));
+    *counts = all;
+    return STATUS_OK;
+}
+
+/* What every rank sends to every rank, checked against the room of all. */
+static enum status plan_bytes(struct dispatch *d, const int32_t *counts)
+{
+    struct dispatch_memory *m = d->memory;
+    const struct placement *p = m->placement;
+    int ranks = d->grid->ranks;
+    size_t row_bytes = (size_t)d->width * sizeof(float);
+
+    for (int to = 0; to < ranks; to++) {
+        int64_t arriving = 0;
+
+        for (int from = 0; from < ranks; from++) {
+            int64_t rows = 0;
+
+            for (int s = p->rank_first[to]; s < p->rank_first[to + 1]; s++) {
+                int32_t count = counts[(ptrdiff_t)from * p->slots + s];
+
+                if (count < 0)
+                    return FAIL(STATUS_BUG, "rank %d sends %d rows to slot %d", from, count, s);
+                rows += count;
+            }
+            m->out[(ptrdiff_t)from * ranks + to] = (size_t)rows * row_bytes;
+            m->back[(ptrdiff_t)to * ranks + from] = (size_t)rows * row_bytes;
+            arriving += rows;
+        }
+        if (arriving > m->room[to])
+            return FAIL(STATUS_BUG, "%lld rows go to rank %d, which has room for %d", (long long)arriving, to,
+                        m->room[to]);
+        if (to == d->grid->rank)
+            d->arriving = (int)arriving;
+    }
+    return STATUS_OK;
+}
+
+enum status dispatch_plan(struct dispatch *d, const struct placement *placement, int layer,
+                          const int32_t *slot, int rows, int choices)
+{
+    struct dispatch_memory *m = d->memory;
+    const int32_t *counts;
+
+    if (rows < 0 || rows > d->max_own || choices < 1 || choices > d->choices)
+        return FAIL(STATUS_BUG, "dispatch of %d rows with %d choices, made for %d with %d", rows, choices,
+                    d->max_rows, d->choices);
+    if (placement->ranks != d->grid->ranks || placement->slots > m->slots || layer < 0 ||
+        layer >= placement->layers || local_slots(placement, d->grid->rank) > m->max_local)
+        return FAIL(STATUS_BUG,
+                    "layer %d of a placement of %d slots on %d ranks, dispatch was made for %d on %d", layer,
+                    placement->slots, placement->ranks, m->slots, d->grid->ranks);
+    m->placement = placement;
+    m->rows = rows;
+    m->choices = choices;
+    TRY(count_mine(d, placement, layer, slot));
+    plan_places(d, slot);
+    TRY(gather_counts(d, &counts));
+    TRY(plan_bytes(d, counts));
+    d->counts = counts;
+    return STATUS_OK;
+}
+
+/* Arrivals stand by source rank, then slot; order lists them by slot, then source rank. */
+static void group_arrivals(struct dispatch *d)
+{
+    struct dispatch_memory *m = d->memory;
+    const struct placement *p = m->placement;
+    int slots = local_slots(p, d->grid->rank);
+    const int32_t *counts = d->counts + p->rank_first[d->grid->rank];
+    int32_t row = 0;
+
+    memset(d->first, 0, sizeof *d->first * ((size_t)slots + 1));
+    for (int from = 0; from < d->grid->ranks; from++) {
+        for (int s = 0; s < slots; s++)
+            d->first[s + 1] += counts[(ptrdiff_t)from * p->slots + s];
+    }
+    for (int s = 0; s < slots; s++) {
+        d->first[s + 1] += d->first[s];
+        m->cursor[s] = d->first[s];
+    }
+    for (int from = 0; from < d->grid->ranks; from++) {
+        for (int s = 0; s < slots; s++) {
+            for (int32_t n = counts[(ptrdiff_t)from * p->slots + s]; n > 0; n--)
+                d->order[m->cursor[s]++] = row++;
+        }
+    }
+}
+
+enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals)
+{
+    struct dispatch_memory *m = d->memory;
+    struct comm *world = d->grid->world;
+    const void *arrived;
+
+    if (!d->counts)
+        return FAIL(STATUS_BUG, "dispatch_send without dispatch_plan");
+    if (x.rows != m->rows || x.columns != d->width)
+        return FAIL(STATUS_BUG, "dispatch of [%d, %d], planned for [%d, %d]", x.rows, x.columns, m->rows,
+                    d->width);
+    for (int i = 0; scale && i < m->rows * m->choices; i++)
+        m->scale[d->place[i]] = scale[i];
+    if (d->sent > 0)
+        TRY(d->kernels->gather(d->kernels, matrix_top(m->send, d->sent), x, m->row, scale ? m->scale : NULL));
+    TRY(world->exchange(world, m->send.data, m->out, &arrived));
+    group_arrivals(d);
+    /* The table's receive pointers are read-only by contract; a matrix that is only read may view them. */
+    *arrivals = (struct matrix){
+        .data = (float *)arrived, .rows = d->arriving, .columns = d->width, .stride = d->width};
+    return STATUS_OK;
+}
+
+enum status dispatch_return(struct dispatch *d, struct matrix results, struct matrix *returned)
+{
+    struct comm *world = d->grid->world;
+    const void *arrived;
+
+    if (!d->counts)
+        return FAIL(STATUS_BUG, "dispatch_return without dispatch_plan");
+    if (results.rows != d->arriving || results.columns != d->width || results.stride != d->width)
+        return FAIL(STATUS_BUG, "results [%d, %d] with %d from row to row, want [%d, %d] without gaps",
+                    results.rows, results.columns, results.stride, d->arriving, d->width);
+    TRY(world->exchange(world, results.data, d->memory->back, &arrived));
+    d->counts = NULL; /* the comm's memory is used again from here */
+    *returned =
+        (struct matrix){.data = (float *)arrived, .rows = d->sent, .columns = d->width, .stride = d->width};
+    return STATUS_OK;
+}

@@ -1,0 +1,65 @@
+/* dispatch.h - rows to the ranks that hold their experts, results back
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * One life per step and layer, all collective over the world:
+ *
+ *   - dispatch_plan    gathers the counts of all ranks: where every row goes and comes from is now known to
+ * all
+ *   - dispatch_send    rows travel and arrive grouped by source; order and first group them by local slot
+ *   - (the experts multiply arrivals into results, under the same row numbers)
+ *   - dispatch_return  results travel back; place says which returned row belongs to a choice of a row
+ *
+ * Only rows that the router sent travel. The counts [P, slots] stay readable for the balancer: collecting
+ * load costs no message. */
+#ifndef DISPATCH_H
+#define DISPATCH_H
+
+#include "comm/grid.h"
+#include "engine/base/arena.h"
+#include "eplb/placement.h"
+#include "kernels/kernels.h"
+
+struct dispatch {
+    struct grid *grid;
+    struct kernels *kernels;
+    int width;        /* D */
+    int max_rows;     /* of a batch, over all ranks */
+    int max_own;      /* of them, rows that one rank can own */
+    int choices;      /* most k */
+    int max_arrivals; /* rows that can arrive at this rank in a step */
+
+    /* after dispatch_plan */
+    const int32_t *counts; /* [P, slots] rows from rank to slot; valid until dispatch_return */
+    int sent;              /* rows this rank sends */
+    int arriving;          /* rows that come to this rank */
+    int32_t *place;        /* [T, k] row of the returned matrix for (row, choice) */
+
+    /* after dispatch_send */
+    int32_t *order; /* [arriving] arrival rows grouped by local slot */
+    int32_t *first; /* [local slots + 1] */
+
+    struct dispatch_memory *memory; /* private buffers */
+};
+
+/* max_rows is that of a whole batch. `placement` gives the slots per layer and rank that later placements do
+ * not exceed. Each choice of a row is another slot, so at most min(choices, slots of a rank) rows of the wire
+ * belong to one row of the batch at any rank. */
+enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *grid, struct kernels *kernels,
+                          const struct placement *placement, int width, int max_rows, int choices);
+void dispatch_close(struct dispatch *d);
+
+/* slot [rows, k], each with an expert in this placement: global slot in the layer for each choice (from
+ * placement_choose). */
+enum status dispatch_plan(struct dispatch *d, const struct placement *placement, int layer,
+                          const int32_t *slot, int rows, int choices);
+
+/* x [T, D] rows of this rank; scale [T, k] multiplies the row that travels for a choice (NULL: 1).
+ * *arrivals [arriving, D] is memory of the comm. */
+enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals);
+
+/* results [arriving, D] without gaps between rows, in the order of the arrivals; *returned [sent, D] is
+ * memory of the comm. */
+enum status dispatch_return(struct dispatch *d, struct matrix results, struct matrix *returned);
+
+#endif

@@ -1,0 +1,39 @@
+/* grid.h - which ranks work together: D data groups of T tensor ranks, experts over all
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * P ranks form data groups of T consecutive ranks: rank r is number r % T of group r / T. A request belongs
+ * to one group; its rows are shared out among the T ranks of it. */
+#ifndef GRID_H
+#define GRID_H
+
+#include "comm/comm.h"
+#include "engine/base/range.h"
+#include "engine/base/status.h"
+
+struct grid {
+    struct comm *world; /* all P ranks; not owned */
+    struct comm *group; /* the T ranks of this rank's data group; not owned */
+    int ranks;          /* P */
+    int rank;
+    int tensor;       /* T */
+    int groups;       /* D */
+    int my_group;     /* rank / T */
+    int my_part;      /* rank % T */
+    int expert_ranks; /* ranks that share one copy of the expert set; P / expert_ranks copies */
+};
+
+/* The plain numbers alone, before communicators exist; world and group are NULL. */
+enum status grid_shape(struct grid *g, int ranks, int rank, int tensor, int expert_ranks);
+
+/* Checks the sizes and fills the plain numbers; comms stay as given. tensor or expert_ranks 0: default (1,
+ * P). STATUS_USAGE with the nearest sizes that work. */
+enum status grid_open(struct grid *g, struct comm *world, struct comm *group, int tensor, int expert_ranks);
+
+/* The check alone. */
+enum status grid_check(int ranks, int tensor, int expert_ranks);
+
+/* Of `rows` rows of a group, those that part `part` owns. */
+struct range grid_rows(const struct grid *g, int rows, int part);
+
+#endif
