@@ -1,0 +1,175 @@
+/* tokenizer.c - text to token ids and back, as tokenizer.json defines them
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Text goes down three steps, each from left to right: cut at the added tokens, split what is between them,
+ * merge each piece. */
+#include "engine/tokenizer.h"
+#include "engine/tokenizer_load.h"
+#include "engine/utf8.h"
+
+#include <string.h>
+
+struct tokenizer {
+    struct tokenizer_parts parts;
+    char *text; /* scratch: one byte for a blank in front, then repaired text */
+};
+
+static const size_t SCRATCH_BYTES = 1 + (size_t)TOKENIZER_TEXT_LIMIT * UTF8_REPLACEMENT_BYTES;
+
+enum status tokenizer_open(struct tokenizer **out, const char *directory)
+{
+    struct tokenizer_parts parts;
+    struct tokenizer *t;
+    enum status status;
+    char *text;
+
+    TRY(tokenizer_load(&parts, directory, SCRATCH_BYTES + sizeof *t + 2 * (size_t)ARENA_ALIGN));
+    status = arena_take(&parts.arena, SCRATCH_BYTES, "text", &text);
+    if (status == STATUS_OK)
+        status = arena_take(&parts.arena, sizeof *t, "the tokenizer", &t);
+    if (status != STATUS_OK) {
+        tokenizer_load_close(&parts);
+        return status;
+    }
+    arena_seal(&parts.arena);
+    t->parts = parts;
+    t->text = text;
+    *out = t;
+    return STATUS_OK;
+}
+
+void tokenizer_close(struct tokenizer *t)
+{
+    struct tokenizer_parts parts;
+
+    if (!t)
+        return;
+    parts = t->parts; /* the tokenizer itself lies in their arena */
+    tokenizer_load_close(&parts);
+}
+
+/* One call of tokenizer_encode on its way down. */
+struct encoding {
+    struct tokenizer_parts *parts;
+    bool literal;
+    struct tokens *out;
+};
+
+static enum status take_piece(void *context, const char *piece, size_t bytes)
+{
+    struct encoding *e = context;
+    int id = e->parts->ignore_merges ? tokenizer_vocabulary_find(&e->parts->vocabulary, piece, bytes) : -1;
+
+    return id >= 0 ? tokens_append(e->out, id)
+                   : tokenizer_merge_piece(&e->parts->merge, piece, bytes, e->out);
+}
+
+/* Text between all added tokens, or one that was found behind the normalizer. */
+static enum status take_normalized(void *context, const char *text, size_t bytes,
+                                   const struct tokenizer_added_token *token)
+{
+    struct encoding *e = context;
+    struct tokenizer_split_taker taker = {.take = take_piece, .context = e};
+
+    if (token)
+        return tokens_append(e->out, token->id);
+    if (e->parts->pipeline.prefix_space && text[0] != ' ') {
+        /* The text is ours then (see tokenizer_encode), and what stands before this part has been encoded
+         * already. */
+        ((char *)text)[-1] = ' ';
+        text--;
+        bytes++;
+    }
+    return tokenizer_split_run(e->parts->split, text, bytes, &taker);
+}
+
+/* Text between the added tokens of the text as it came, or one of these. */
+static enum status take_raw(void *context, const char *text, size_t bytes,
+                            const struct tokenizer_added_token *token)
+{
+    struct encoding *e = context;
+    struct tokenizer_added_taker taker = {.take = take_normalized, .context = e};
+
+    if (token)
+        return tokens_append(e->out, token->id);
+    return tokenizer_added_run(&e->parts->added, true, e->literal, text, bytes, &taker);
+}
+
+static enum status append_all(struct tokens *out, const int32_t *ids, int count)
+{
+    for (int i = 0; i < count; i++)
+        TRY(tokens_append(out, ids[i]));
+    return STATUS_OK;
+}
+
+static enum status encode(struct encoding *e, const char *text, size_t bytes, bool add_special)
+{
+    const struct tokenizer_pipeline *p = &e->parts->pipeline;
+    struct tokenizer_added_taker taker = {.take = take_raw, .context = e};
+
+    TRY(append_all(e->out, p->before, add_special ? p->before_count : 0));
+    TRY(tokenizer_added_run(&e->parts->added, false, e->literal, text, bytes, &taker));
+    return append_all(e->out, p->after, add_special ? p->after_count : 0);
+}
+
+enum status tokenizer_encode(struct tokenizer *t, const char *text, size_t bytes, unsigned flags,
+                             struct tokens *out)
+{
+    struct encoding e = {.parts = &t->parts, .literal = flags & TOKENIZER_LITERAL, .out = out};
+    int count = out->count;
+    enum status status;
+
+    if (bytes > TOKENIZER_TEXT_LIMIT)
+        return FAIL(STATUS_BAD_INPUT, "text of %zu bytes; at most %d can be encoded at once", bytes,
+                    TOKENIZER_TEXT_LIMIT);
+    if (t->parts.pipeline.prefix_space || !utf8_valid(text, bytes)) {
+        bytes = utf8_repair(t->text + 1, text, bytes);
+        text = t->text + 1;
+    }
+    status = encode(&e, text, bytes, flags & TOKENIZER_ADD_SPECIAL);
+    if (status != STATUS_OK)
+        out->count = count;
+    return status;
+}
+
+int tokenizer_size(const struct tokenizer *t)
+{
+    return t->parts.vocabulary.size;
+}
+
+int tokenizer_find(const struct tokenizer *t, const char *content)
+{
+    const struct tokenizer_added *added = &t->parts.added;
+    size_t bytes = strlen(content);
+
+    for (int i = 0; i < added->count; i++)
+        if (added->tokens[i].bytes == bytes && memcmp(added->tokens[i].content, content, bytes) == 0)
+            return added->tokens[i].id;
+    return tokenizer_vocabulary_find_name(&t->parts.vocabulary, content, bytes);
+}
+
+const char *tokenizer_bytes(const struct tokenizer *t, int id, size_t *bytes, bool *special)
+{
+    const struct tokenizer_vocabulary *v = &t->parts.vocabulary;
+    bool known = id >= 0 && id < v->size && v->entries[id].bytes;
+
+    *bytes = known ? v->entries[id].length : 0;
+    *special = known && v->entries[id].special;
+    return known ? v->entries[id].bytes : "";
+}
+
+size_t tokenizer_longest(const struct tokenizer *t)
+{
+    return t->parts.vocabulary.longest;
+}
+
+const char *tokenizer_chat_template(const struct tokenizer *t)
+{
+    return t->parts.chat_template;
+}
+
+int tokenizer_eos(const struct tokenizer *t)
+{
+    return t->parts.eos;
+}

@@ -1,0 +1,351 @@
+/* weights.c - the slices of a model that one rank holds
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/weights.h"
+
+#include "engine/roles.h"
+#include "engine/weights_read.h"
+
+#include <string.h>
+
+enum { CHUNK_IDS = 32, PIECES_PER_LAYER = 16, PIECES_BESIDE = 8 };
+
+struct range weights_vocabulary(const struct config *c, int ranks, int rank)
+{
+    struct range chunks = range_share((c->vocabulary + CHUNK_IDS - 1) / CHUNK_IDS, ranks, rank);
+    struct range ids = {.first = chunks.first * CHUNK_IDS, .count = chunks.count * CHUNK_IDS};
+
+    if (ids.first > c->vocabulary)
+        ids.first = c->vocabulary;
+    if (ids.count > c->vocabulary - ids.first)
+        ids.count = c->vocabulary - ids.first;
+    return ids;
+}
+
+enum status weights_share(struct weights *w, const struct config *c, const struct grid *g)
+{
+    int per_kv = c->heads / c->kv_heads;
+
+    w->heads = range_share(c->heads, g->tensor, g->my_part);
+    w->kv_heads = (struct range){0};
+    if (w->heads.count > 0) {
+        w->kv_heads.first = w->heads.first / per_kv;
+        w->kv_heads.count = (w->heads.first + w->heads.count - 1) / per_kv - w->kv_heads.first + 1;
+    }
+    w->columns = range_share(c->width, g->tensor, g->my_part);
+    w->dense_columns = range_share(c->dense_width, g->tensor, g->my_part);
+    w->shared_columns = range_share(c->shared_width, g->tensor, g->my_part);
+    w->vocabulary = weights_vocabulary(c, g->ranks, g->rank);
+    return STATUS_OK;
+}
+
+static enum status check_placement(const struct config *c, const struct grid *g, const struct placement *p)
+{
+    if (c->expert_layers > 0 &&
+        (p->layers != c->expert_layers || p->experts != c->experts || p->ranks != g->ranks))
+        return FAIL(STATUS_BUG,
+                    "placement of %d experts in %d layers over %d ranks; the model has %d in %d, over %d",
+                    p->experts, p->layers, p->ranks, c->experts, c->expert_layers, g->ranks);
+    return STATUS_OK;
+}
+
+/* The structures of w, without any weights. */
+static enum status take_structures(struct weights *w, const struct config *c, const struct grid *g,
+                                   const struct placement *p)
+{
+    int slots = c->expert_layers > 0 ? p->rank_first[g->rank + 1] - p->rank_first[g->rank] : 0;
+    size_t pieces = (size_t)c->layers * PIECES_PER_LAYER + PIECES_BESIDE;
+    size_t bytes = (size_t)c->layers * sizeof(struct weights_layer) + pieces * sizeof(void *) +
+                   2 * ARENA_ALIGN +
+                   (size_t)c->expert_layers * 2 * ((size_t)slots * sizeof(struct weight) + ARENA_ALIGN);
+
+    TRY(arena_open(&w->arena, "the list of weights", bytes));
+    TRY(arena_take_array(&w->arena, (size_t)c->layers, sizeof *w->layer, "layers", &w->layer));
+    TRY(arena_take_array(&w->arena, pieces, sizeof *w->memory, "pieces of memory", &w->memory));
+    for (int i = 0; i < c->layers; i++) {
+        struct weights_layer *l = &w->layer[i];
+
+        if (!c->layer[i].experts)
+            continue;
+        TRY(arena_take_array(&w->arena, (size_t)slots, sizeof *l->gate_up, "slots", &l->gate_up));
+        TRY(arena_take_array(&w->arena, (size_t)slots, sizeof *l->down, "slots", &l->down));
+    }
+    return STATUS_OK;
+}
+
+/* What a pass over everything needs to know. */
+struct walk {
+    const struct config *config;
+    const struct grid *grid;
+    const struct placement *placement;
+    const struct roles *roles;
+    struct weights *weights; /* shares are set, structures are taken */
+    struct weights_reader *reader;
+};
+
+static size_t padded(size_t bytes)
+{
+    return (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+}
+
+/* One more part of s: `share` of the outputs of the tensor that has this role. */
+static enum status add_part(const struct walk *walk, struct weights_source *s, enum family_role role,
+                            int layer, struct range share)
+{
+    struct weights_part *p = &s->part[s->parts++];
+
+    *p = (struct weights_part){.first = share.first, .count = share.count};
+    return roles_find(walk->roles, role, layer, 0, &p->tensor);
+}
+
+static struct range whole(int count)
+{
+    return (struct range){.first = 0, .count = count};
+}
+
+static struct range times(struct range heads, int width)
+{
+    return (struct range){.first = heads.first * width, .count = heads.count * width};
+}
+
+/* A matrix that is a range of outputs of one tensor. */
+static enum status read_rows(struct walk *walk, struct weight *w, enum family_role role, int layer,
+                             struct range share, int inputs)
+{
+    struct weights_source s = {.inputs = inputs};
+
+    TRY(add_part(walk, &s, role, layer, share));
+    return weights_read_matrix(walk->reader, w, &s, "weights");
+}
+
+static enum status read_floats(struct walk *walk, float **out, enum family_role role, int layer,
+                               struct range share)
+{
+    struct weights_source s = {.inputs = 1};
+
+    TRY(add_part(walk, &s, role, layer, share));
+    return weights_read_vector(walk->reader, out, &s, "norms and biases");
+}
+
+/* -- attention -- */
+
+static enum status read_attention(struct walk *walk, struct weights_layer *l, int layer)
+{
+    const struct config *c = walk->config;
+    const struct weights *w = walk->weights;
+    struct range queries = times(w->heads, c->head_width);
+    struct range keys = times(w->kv_heads, c->head_width);
+    struct weights_source matrix = {.inputs = c->width}, bias = {.inputs = 1};
+
+    TRY(read_floats(walk, &l->attention_norm, ROLE_ATTENTION_NORM, layer, whole(c->width)));
+    TRY(add_part(walk, &matrix, ROLE_QUERY, layer, queries));
+    TRY(add_part(walk, &matrix, ROLE_KEY, layer, keys));
+    TRY(add_part(walk, &matrix, ROLE_VALUE, layer, keys));
+    TRY(weights_read_matrix(walk->reader, &l->qkv, &matrix, "attention weights"));
+    TRY(read_rows(walk, &l->out, ROLE_OUT, layer, w->columns, c->heads * c->head_width));
+    if (c->attention_bias_qkv) {
+        TRY(add_part(walk, &bias, ROLE_QUERY_BIAS, layer, queries));
+        TRY(add_part(walk, &bias, ROLE_KEY_BIAS, layer, keys));
+        TRY(add_part(walk, &bias, ROLE_VALUE_BIAS, layer, keys));
+        TRY(weights_read_vector(walk->reader, &l->qkv_bias, &bias, "attention biases"));
+    }
+    if (c->attention_bias_out)
+        TRY(read_floats(walk, &l->out_bias, ROLE_OUT_BIAS, layer, w->columns));
+    return STATUS_OK;
+}
+
+/* -- dense blocks and the shared expert -- */
+
+/* Gate, up and down are the roles `gate`, gate + 1 and gate + 2; this rank has `share` of the block's F
+ * columns. */
+static enum status read_block(struct walk *walk, struct weights_block *b, enum family_role gate, int layer,
+                              struct range share)
+{
+    const struct config *c = walk->config;
+    bool dense = gate == ROLE_DENSE_GATE;
+    struct weights_source s = {.inputs = c->width};
+
+    TRY(add_part(walk, &s, gate, layer, share));
+    TRY(add_part(walk, &s, (enum family_role)(gate + 1), layer, share));
+    TRY(weights_read_matrix(walk->reader, &b->gate_up, &s,
+                            dense ? "dense weights" : "shared expert weights"));
+    return read_rows(walk, &b->down, (enum family_role)(gate + 2), layer, walk->weights->columns,
+                     dense ? c->dense_width : c->shared_width);
+}
+
+/* -- routed experts -- */
+
+enum expert_half { GATE_UP, DOWN };
+
+/* Where gate and up, or down, of one expert stand, however the file stores experts. */
+static enum status expert_source(const struct walk *walk, int layer, int expert, enum expert_half which,
+                                 struct weights_source *s)
+{
+    const struct config *c = walk->config;
+    const struct roles *r = walk->roles;
+    bool down = which == DOWN;
+
+    *s = (struct weights_source){.parts = 1, .inputs = down ? c->expert_width : c->width};
+    if (roles_fused(r, layer)) {
+        s->part[0].plane = expert;
+        s->part[0].input_first = r->family->fusion == FUSED_INPUT_FIRST;
+        s->part[0].count = down ? c->width : 2 * c->expert_width;
+        return roles_find(r, down ? ROLE_EXPERTS_DOWN : ROLE_EXPERTS_GATE_UP, layer, 0, &s->part[0].tensor);
+    }
+    if (down) {
+        s->part[0].count = c->width;
+        return roles_find(r, ROLE_EXPERT_DOWN, layer, expert, &s->part[0].tensor);
+    }
+    s->parts = 2;
+    s->part[0].count = c->expert_width;
+    s->part[1].count = c->expert_width;
+    TRY(roles_find(r, ROLE_EXPERT_GATE, layer, expert, &s->part[0].tensor));
+    return roles_find(r, ROLE_EXPERT_UP, layer, expert, &s->part[1].tensor);
+}
+
+/* One format for all experts of a layer, on all ranks, so that any slot can take any of them. */
+static enum status expert_dtype(const struct walk *walk, int layer, enum expert_half which, enum dtype *dtype)
+{
+    bool fused = roles_fused(walk->roles, layer);
+    enum dtype common = DTYPE_F32;
+
+    for (int expert = 0; expert < (fused ? 1 : walk->config->experts); expert++) {
+        struct weights_source s;
+
+        TRY(expert_source(walk, layer, expert, which, &s));
+        if (expert == 0)
+            common = weights_read_dtype(&s);
+        else if (weights_read_dtype(&s) != common)
+            common = DTYPE_F32;
+    }
+    *dtype = common;
+    return STATUS_OK;
+}
+
+/* All slots of this rank in one piece of memory. An empty slot has its place too. */
+static enum status read_slots(struct walk *walk, struct weight *slots, int layer, enum expert_half which)
+{
+    const struct placement *p = walk->placement;
+    const struct config *c = walk->config;
+    struct kernels *k = walk->reader->kernels;
+    int first = p->rank_first[walk->grid->rank];
+    int count = p->rank_first[walk->grid->rank + 1] - first;
+    const int32_t *expert = p->expert + (size_t)c->layer[layer].expert_layer * (size_t)p->slots + first;
+    struct weight planned = {0};
+    enum dtype dtype;
+    void *memory = NULL;
+
+    TRY(expert_dtype(walk, layer, which, &dtype));
+    TRY(k->weight_plan(k, &planned, dtype, which == DOWN ? c->width : 2 * c->expert_width,
+                       which == DOWN ? c->expert_width : c->width));
+    TRY(weights_read_take(walk->reader, padded(planned.bytes) * (size_t)count, "experts", &memory));
+    for (int i = 0; i < count; i++) {
+        struct weights_source s;
+
+        slots[i] = planned;
+        slots[i].data = memory ? (char *)memory + padded(planned.bytes) * (size_t)i : NULL;
+        if (expert[i] < 0)
+            continue;
+        TRY(expert_source(walk, layer, expert[i], which, &s));
+        TRY(weights_read_fill(walk->reader, &slots[i], &s));
+    }
+    return STATUS_OK;
+}
+
+/* -- everything -- */
+
+static enum status read_layer(struct walk *walk, int layer)
+{
+    const struct config *c = walk->config;
+    const struct weights *w = walk->weights;
+    struct weights_layer *l = &w->layer[layer];
+
+    TRY(read_attention(walk, l, layer));
+    TRY(read_floats(walk, &l->feed_norm, ROLE_FEED_NORM, layer, whole(c->width)));
+    if (!c->layer[layer].experts)
+        return read_block(walk, &l->dense, ROLE_DENSE_GATE, layer, w->dense_columns);
+    TRY(read_rows(walk, &l->router, ROLE_ROUTER, layer, whole(c->experts), c->width));
+    TRY(read_slots(walk, l->gate_up, layer, GATE_UP));
+    TRY(read_slots(walk, l->down, layer, DOWN));
+    if (c->shared_width > 0)
+        TRY(read_block(walk, &l->shared, ROLE_SHARED_GATE, layer, w->shared_columns));
+    return STATUS_OK;
+}
+
+static enum status walk_all(struct walk *walk)
+{
+    const struct config *c = walk->config;
+    struct weights *w = walk->weights;
+
+    TRY(read_rows(walk, &w->embedding, ROLE_EMBEDDING, 0, w->vocabulary, c->width));
+    if (walk->roles->tied)
+        w->head = w->embedding;
+    else
+        TRY(read_rows(walk, &w->head, ROLE_HEAD, 0, w->vocabulary, c->width));
+    TRY(read_floats(walk, &w->final_norm, ROLE_FINAL_NORM, 0, whole(c->width)));
+    for (int layer = 0; layer < c->layers; layer++)
+        TRY(read_layer(walk, layer));
+    return STATUS_OK;
+}
+
+/* -- the life of weights -- */
+
+/* Shares, structures, and a pass that counts. */
+static enum status count_all(struct walk *walk, struct roles *roles, const struct tensor_set *set)
+{
+    TRY(check_placement(walk->config, walk->grid, walk->placement));
+    TRY(roles_open(roles, walk->config, set));
+    walk->roles = roles;
+    TRY(weights_share(walk->weights, walk->config, walk->grid));
+    TRY(take_structures(walk->weights, walk->config, walk->grid, walk->placement));
+    return walk_all(walk);
+}
+
+enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,
+                         const struct placement *p, const struct tensor_set *set, struct kernels *k)
+{
+    struct weights w = {.kernels = k};
+    struct weights_reader reader = {.kernels = k};
+    struct walk walk = {.config = c, .grid = g, .placement = p, .weights = &w, .reader = &reader};
+    struct roles roles;
+    enum status status = count_all(&walk, &roles, set);
+
+    if (status == STATUS_OK)
+        *bytes = reader.taken;
+    arena_close(&w.arena);
+    return status;
+}
+
+enum status weights_open(struct weights *w, const struct config *c, const struct grid *g,
+                         const struct placement *p, const struct tensor_set *set, struct kernels *k)
+{
+    struct weights_reader reader = {.kernels = k, .speaks = g->rank == 0};
+    struct walk walk = {.config = c, .grid = g, .placement = p, .weights = w, .reader = &reader};
+    struct roles roles;
+    enum status status;
+
+    memset(w, 0, sizeof *w);
+    w->kernels = k;
+    status = count_all(&walk, &roles, set);
+    reader.memory = w->memory;
+    if (status == STATUS_OK)
+        status = weights_read_begin(&reader, 0);
+    if (status == STATUS_OK)
+        status = walk_all(&walk);
+    if (status == STATUS_OK)
+        weights_read_report(&reader);
+    weights_read_end(&reader);
+    w->bytes = reader.taken;
+    w->memory_count = reader.memory_count;
+    if (status != STATUS_OK)
+        weights_close(w);
+    return status;
+}
+
+void weights_close(struct weights *w)
+{
+    for (int i = 0; i < w->memory_count; i++)
+        w->kernels->release(w->kernels, w->memory[i]);
+    arena_close(&w->arena);
+    memset(w, 0, sizeof *w);
+}

@@ -1,0 +1,71 @@
+/* weights.h - the slices of a model that one rank holds
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Matrices are split by output column, experts whole. Which tensor has which name is the family's
+ * description; what is split how stands here once for all families. A rank reads only the bytes it holds. */
+#ifndef WEIGHTS_H
+#define WEIGHTS_H
+
+#include "comm/grid.h"
+#include "engine/base/arena.h"
+#include "engine/config.h"
+#include "engine/safetensors.h"
+#include "eplb/placement.h"
+#include "kernels/kernels.h"
+
+/* Gate and up of one block, [2F', D]: F' gate rows, then F' up rows; down [D', F]. F' and D' are this rank's
+ * share. */
+struct weights_block {
+    struct weight gate_up;
+    struct weight down;
+};
+
+struct weights_layer {
+    float *attention_norm;       /* [D], backend memory */
+    struct weight qkv;           /* [own heads * W + 2 * own kv heads * W, D]: q rows, k rows, v rows */
+    float *qkv_bias;             /* the same rows; NULL: none */
+    struct weight out;           /* [own D columns, H * W] */
+    float *out_bias;             /* [own D columns]; NULL: none */
+    float *feed_norm;            /* [D] */
+    struct weights_block dense;  /* dense layers */
+    struct weights_block shared; /* shared expert; rows == 0: none */
+    struct weight router;        /* [E, D] */
+    struct weight *gate_up;      /* [own slots] [2F, D] */
+    struct weight *down;         /* [own slots] [D, F] */
+};
+
+struct weights {
+    struct kernels *kernels;
+    struct range heads;                         /* query heads of this rank */
+    struct range kv_heads;                      /* key-value heads it needs */
+    struct range columns;                       /* of D, for out and down projections */
+    struct range dense_columns, shared_columns; /* of F */
+    struct range vocabulary;                    /* rows of embedding and head */
+    struct weight embedding;                    /* [own vocabulary rows, D] */
+    struct weight head;                         /* the same rows; the embedding itself when tied */
+    float *final_norm;                          /* [D] */
+    struct weights_layer *layer;                /* [layers] */
+    size_t bytes;                               /* of all weights on this rank */
+    void **memory;                              /* [memory_count] what the backend gave */
+    int memory_count;
+    struct arena arena; /* the structures above */
+};
+
+/* Which heads, columns, vocabulary this rank holds; needs no tensors. */
+enum status weights_share(struct weights *w, const struct config *c, const struct grid *g);
+
+/* Bytes that weights_open will take from the backend on this rank, from tensor headers alone. */
+enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,
+                         const struct placement *p, const struct tensor_set *set, struct kernels *k);
+
+/* Reads and prepares everything this rank holds. Missing tensors, wrong shapes and formats are named with
+ * file and tensor. Rank 0 shows progress. */
+enum status weights_open(struct weights *w, const struct config *c, const struct grid *g,
+                         const struct placement *p, const struct tensor_set *set, struct kernels *k);
+void weights_close(struct weights *w);
+
+/* The vocabulary rows of rank `rank`: whole chunks of 32 ids, so that small vocabularies split too. */
+struct range weights_vocabulary(const struct config *c, int ranks, int rank);
+
+#endif
