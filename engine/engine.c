@@ -1,0 +1,148 @@
+/* engine.c - the life of the engine on one rank: read, plan, load, serve, close
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/engine.h"
+
+#include "comm/watch.h"
+#include "engine/base/log.h"
+
+#include <string.h>
+
+static const size_t ARENA_BYTES = (size_t)4
+                                  << 30; /* of address space: tensor headers, tables, messages of logits */
+static const double MEBIBYTE = 1024.0 * 1024.0;
+
+static uint64_t mix(uint64_t hash, const void *bytes, size_t count)
+{
+    const unsigned char *at = bytes;
+
+    for (size_t i = 0; i < count; i++)
+        hash = (hash ^ at[i]) * 0x100000001b3u; /* FNV-1a */
+    return hash;
+}
+
+/* Two ranks that would load different models differ in shapes, names, formats, offsets or sizes. */
+static uint64_t fingerprint(const struct engine *e)
+{
+    const struct config *c = &e->config;
+    const int numbers[] = {c->vocabulary,   c->width,       c->layers,  c->heads,
+                           c->kv_heads,     c->head_width,  c->experts, c->choices,
+                           c->expert_width, c->dense_width, c->rotated, c->max_positions};
+    uint64_t hash = mix(0xcbf29ce484222325u, numbers, sizeof numbers);
+
+    for (int i = 0; i < e->tensors.count; i++) {
+        const struct tensor *t = e->tensors.by_name[i];
+
+        hash = mix(hash, t->name, strlen(t->name));
+        hash = mix(hash, &t->dtype, sizeof t->dtype);
+        hash = mix(hash, t->shape, (size_t)t->dimensions * sizeof t->shape[0]);
+        hash = mix(hash, &t->offset, sizeof t->offset);
+    }
+    for (int i = 0; i < c->rotated / 2; i++)
+        hash = mix(hash, &c->frequency[i], sizeof c->frequency[i]);
+    return hash;
+}
+
+static enum status check_limits(struct engine *e)
+{
+    struct engine_options *o = &e->options;
+    int positions = o->max_positions > 0 ? o->max_positions : e->config.max_positions;
+
+    if (positions > e->config.max_positions)
+        return FAIL(STATUS_USAGE, "--max-model-len %d: this model was made for %d positions", positions,
+                    e->config.max_positions);
+    if (o->max_wanted == 0)
+        o->max_wanted = o->max_sequences < o->max_rows ? o->max_sequences : o->max_rows;
+    e->max_positions = positions;
+    return STATUS_OK;
+}
+
+enum status engine_read(struct engine *e, const struct engine_options *options)
+{
+    *e = (struct engine){.options = *options};
+    TRY(grid_check(options->ranks, options->tensor, options->expert_ranks));
+    TRY(arena_open(&e->arena, "the engine", ARENA_BYTES));
+    TRY(config_locate(&e->arena, options->model, options->cache_root, &e->directory));
+    TRY(config_read(&e->config, &e->arena, e->directory));
+    TRY(tensor_set_open(&e->tensors, &e->arena, e->directory));
+    TRY(check_limits(e));
+    TRY(placement_spread(&e->placement, &e->arena, e->config.expert_layers, e->config.experts, options->ranks,
+                         options->expert_ranks > 0 ? options->ranks / options->expert_ranks : 1));
+    e->grid = (struct grid){
+        .ranks = options->ranks, .rank = options->rank, .tensor = options->tensor > 0 ? options->tensor : 1};
+    e->fingerprint = fingerprint(e);
+    return STATUS_OK;
+}
+
+static struct model_limits limits_of(const struct engine *e)
+{
+    return (struct model_limits){
+        .rows = e->options.max_rows, .pieces = e->options.max_sequences, .wanted = e->options.max_wanted};
+}
+
+void engine_sizes(const struct engine *e, size_t *world, size_t *group)
+{
+    struct model_limits limits = limits_of(e);
+
+    model_message_bytes(&e->config, &e->grid, &e->placement, &limits, world, group);
+}
+
+/* Pages of every group's pool: what the poorest rank can hold, no more than all sequences can use. */
+enum status engine_size_cache(struct engine *e)
+{
+    const struct engine_options *o = &e->options;
+    struct comm *world = e->grid.world;
+    struct kernels *k = e->kernels;
+    size_t page = kv_cache_page_bytes(&e->config, k, e->weights.kv_heads.count);
+    double share = (double)k->free_bytes(k) * o->memory_utilization / (double)o->node_ranks;
+    size_t bytes = o->kv_cache_memory > 0 ? o->kv_cache_memory : (size_t)share;
+    int64_t table = (e->max_positions + PAGE_ROWS - 1) / PAGE_ROWS;
+    int64_t most = table * o->max_sequences;
+    int64_t pages = (int64_t)(bytes / page) < most ? (int64_t)(bytes / page) : most;
+
+    TRY(world->reduce(world, COMM_MIN, &pages, 1));
+    if (pages < 1)
+        return FAIL(STATUS_NO_MEMORY,
+                    "the key-value cache: %.1f MiB do not hold one page of %d positions (%.1f MiB); raise %s",
+                    (double)bytes / MEBIBYTE, PAGE_ROWS, (double)page / MEBIBYTE,
+                    o->kv_cache_memory > 0 ? "--kv-cache-memory"
+                                           : "--gpu-memory-utilization, or free some memory");
+    e->pages = (int)pages;
+    if ((int64_t)e->pages * PAGE_ROWS < e->max_positions) {
+        if (o->max_positions > 0 && log_rank() == 0)
+            log_line(LOG_WARN, "the key-value cache holds %d positions, fewer than --max-model-len %d",
+                     e->pages * PAGE_ROWS, e->max_positions);
+        e->max_positions = e->pages * PAGE_ROWS;
+    }
+    return STATUS_OK;
+}
+
+enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k)
+{
+    e->kernels = k;
+    TRY(grid_open(&e->grid, world, group, e->options.tensor, e->options.expert_ranks));
+    watch_enter(WATCH_LOAD, -1);
+    return weights_open(&e->weights, &e->config, &e->grid, &e->placement, &e->tensors, k);
+}
+
+enum status engine_prepare(struct engine *e)
+{
+    const struct engine_options *o = &e->options;
+    struct model_limits limits = limits_of(e);
+
+    TRY(kv_cache_open(&e->kv, &e->arena, e->kernels, &e->config, e->weights.kv_heads.count, e->pages,
+                      o->max_sequences, e->max_positions));
+    TRY(model_open(&e->model, &e->arena, &e->config, &e->grid, &e->weights, &e->kv, &e->placement, &limits));
+    return batch_open(&e->batch, &e->arena, o->max_sequences, o->max_rows,
+                      o->max_rows / PAGE_ROWS + o->max_sequences + 1);
+}
+
+void engine_close(struct engine *e)
+{
+    model_close(&e->model);
+    kv_cache_close(&e->kv);
+    weights_close(&e->weights);
+    tensor_set_close(&e->tensors);
+    arena_close(&e->arena);
+    memset(e, 0, sizeof *e);
+}

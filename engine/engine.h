@@ -1,0 +1,67 @@
+/* engine.h - the life of the engine on one rank: read, plan, load, serve, close
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *     engine_read    configuration and tensor headers; no weights, no exchanges       each rank alone
+ *     engine_sizes   what the comms must deliver                                      each rank alone
+ *     engine_load, engine_size_cache, engine_prepare    weights, cache, buffers       then the memory is
+ * sealed (model_forward, step by step) engine_close */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include "comm/grid.h"
+#include "engine/config.h"
+#include "engine/kv_cache.h"
+#include "engine/model.h"
+#include "engine/safetensors.h"
+#include "engine/weights.h"
+
+struct engine_options {
+    const char *model;      /* directory, or ORG/NAME of the local cache */
+    const char *cache_root; /* of the Hugging Face cache; "": none */
+    int ranks, rank;
+    int tensor, expert_ranks; /* 0: defaults */
+    size_t kv_cache_memory;   /* bytes on a rank; 0: by utilization */
+    double memory_utilization;
+    int node_ranks;    /* ranks that share this rank's memory */
+    int max_positions; /* --max-model-len; 0: the model's */
+    int max_sequences;
+    int max_rows;
+    int max_wanted; /* rows of a batch that can want logits; 0: max_sequences */
+};
+
+struct engine {
+    struct engine_options options;
+    struct arena arena; /* structures of this rank; sealed once loaded */
+    const char *directory;
+    struct config config;
+    struct tensor_set tensors;
+    struct placement placement;
+    struct grid grid;
+    struct weights weights;
+    struct kv_cache kv;
+    struct model model;
+    struct batch batch;
+    struct kernels *kernels; /* not owned */
+    int pages;               /* of a data group's pool */
+    int max_positions;       /* of a request */
+    uint64_t fingerprint;    /* of configuration and tensor headers: equal on all ranks of a run */
+};
+
+enum status engine_read(struct engine *e, const struct engine_options *options);
+
+void engine_sizes(const struct engine *e, size_t *world, size_t *group);
+
+/* The weights of this rank. Not collective: a rank can fail alone, so agree before going on. */
+enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k);
+
+/* How many pages the cache has. Collective over the world. */
+enum status engine_size_cache(struct engine *e);
+
+/* Cache and buffers of a step. Not collective, as engine_load. */
+enum status engine_prepare(struct engine *e);
+
+/* Takes an engine that was only zeroed or read. */
+void engine_close(struct engine *e);
+
+#endif

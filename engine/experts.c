@@ -1,0 +1,127 @@
+/* experts.c - the expert block of a layer: route, dispatch, multiply, combine
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/experts.h"
+
+#include "comm/watch.h"
+
+enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
+                         const struct weights *w, struct placement *p, const struct step *s)
+{
+    int own = grid_rows(s->grid, s->max_rows, 0).count;
+    size_t choices = (size_t)own * (size_t)c->choices;
+    int arrivals;
+
+    *e = (struct experts){.config = c, .weights = w, .placement = p};
+    TRY(arena_take_array(arena, choices, sizeof *e->expert, "chosen experts", &e->expert));
+    TRY(arena_take_array(arena, choices, sizeof *e->slot, "chosen slots", &e->slot));
+    TRY(arena_take_array(arena, choices, sizeof *e->weight, "weights of choices", &e->weight));
+    TRY(kernels_matrix(s->kernels, own, c->experts, "router logits", &e->logits));
+    TRY(dispatch_open(&e->dispatch, arena, s->grid, s->kernels, p, c->width, s->max_rows, c->choices));
+    arrivals = e->dispatch.max_arrivals;
+    TRY(step_matrix(s->kernels, arrivals, c->width, "results of experts", &e->results));
+    TRY(kernels_matrix(s->kernels, arrivals, 2 * c->expert_width, "gate and up of experts", &e->scratch));
+    if (c->shared_width > 0)
+        TRY(block_open(&e->shared, s, c->width, c->shared_width));
+    return STATUS_OK;
+}
+
+void experts_close(struct experts *e)
+{
+    dispatch_close(&e->dispatch);
+}
+
+/* Imbalance over ranks follows from the counts that every dispatch gathers anyway. */
+static void count_rows(struct experts *e, const struct grid *g)
+{
+    const struct placement *p = e->placement;
+    int64_t busiest = 0;
+
+    for (int rank = 0; rank < g->ranks; rank++) {
+        int64_t rows = 0;
+
+        for (int slot = p->rank_first[rank]; slot < p->rank_first[rank + 1]; slot++)
+            for (int source = 0; source < g->ranks; source++)
+                rows += e->dispatch.counts[(size_t)source * (size_t)p->slots + (size_t)slot];
+        e->mean_rows += rows;
+        if (rows > busiest)
+            busiest = rows;
+    }
+    e->busiest_rows += busiest;
+}
+
+static enum status choose(struct experts *e, struct step *s, int layer, struct matrix normed)
+{
+    const struct config *c = e->config;
+    const struct weights_layer *w = &e->weights->layer[layer];
+    struct matrix logits = matrix_top(e->logits, s->own.count);
+    struct route route = {.logits = logits,
+                          .choices = c->choices,
+                          .score = c->score,
+                          .renormalise = c->renormalise,
+                          .expert = e->expert,
+                          .weight = e->weight};
+
+    TRY(s->kernels->multiply(s->kernels, logits, normed, &w->router, NULL));
+    TRY(s->kernels->route(s->kernels, &route));
+    placement_choose(e->placement, c->layer[layer].expert_layer, s->grid->rank, e->expert, e->slot,
+                     s->own.count * c->choices);
+    return STATUS_OK;
+}
+
+/* The results of the rows that arrived here, in the order they arrived. */
+static enum status multiply_arrivals(struct experts *e, struct step *s, int layer, struct matrix arrivals)
+{
+    const struct weights_layer *w = &e->weights->layer[layer];
+    const struct placement *p = e->placement;
+    struct expert_batch batch = {.out = matrix_top(e->results, arrivals.rows),
+                                 .x = arrivals,
+                                 .order = e->dispatch.order,
+                                 .first = e->dispatch.first,
+                                 .slots = p->rank_first[s->grid->rank + 1] - p->rank_first[s->grid->rank],
+                                 .gate_up = w->gate_up,
+                                 .down = w->down,
+                                 .scratch = matrix_top(e->scratch, arrivals.rows)};
+
+    if (arrivals.rows == 0)
+        return STATUS_OK;
+    return s->kernels->multiply_experts(s->kernels, &batch);
+}
+
+enum status experts_forward(struct experts *e, struct step *s, int layer, struct matrix x,
+                            struct matrix normed)
+{
+    const struct config *c = e->config;
+    bool on_input = c->weight_on_input;
+    struct matrix shared = {0};
+    struct matrix arrivals, returned;
+    struct combine combine;
+
+    watch_enter(WATCH_ROUTE, layer);
+    TRY(choose(e, s, layer, normed));
+    if (c->shared_width > 0) {
+        watch_enter(WATCH_EXPERTS, layer);
+        TRY(block_forward(&e->shared, s, &e->weights->layer[layer].shared, normed, &shared));
+    }
+
+    watch_enter(WATCH_DISPATCH, layer);
+    TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->slot, s->own.count,
+                      c->choices));
+    count_rows(e, s->grid);
+    TRY(dispatch_send(&e->dispatch, normed, on_input ? e->weight : NULL, &arrivals));
+
+    watch_enter(WATCH_EXPERTS, layer);
+    TRY(multiply_arrivals(e, s, layer, arrivals));
+
+    watch_enter(WATCH_COMBINE, layer);
+    TRY(dispatch_return(&e->dispatch, matrix_top(e->results, arrivals.rows), &returned));
+    combine = (struct combine){.x = x,
+                               .shared = shared,
+                               .results = returned,
+                               .place = e->dispatch.place,
+                               .weight = on_input ? NULL : e->weight,
+                               .choices = c->choices};
+    if (s->own.count == 0)
+        return STATUS_OK;
+    return s->kernels->combine(s->kernels, &combine);
+}

@@ -1,0 +1,38 @@
+/* experts.h - the expert block of a layer: route, dispatch, multiply, combine
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef EXPERTS_H
+#define EXPERTS_H
+
+#include "comm/dispatch.h"
+#include "engine/block.h"
+#include "engine/config.h"
+#include "engine/step.h"
+#include "engine/weights.h"
+#include "eplb/placement.h"
+
+struct experts {
+    const struct config *config;
+    const struct weights *weights;
+    struct placement *placement;
+    struct dispatch dispatch;
+    struct block shared;   /* the shared expert; unused without one */
+    struct matrix logits;  /* [own rows, E] */
+    int32_t *expert;       /* [own rows, k] */
+    int32_t *slot;         /* [own rows, k] */
+    float *weight;         /* [own rows, k] */
+    struct matrix results; /* [arrivals, D] */
+    struct matrix scratch; /* [arrivals, 2F] */
+    int64_t busiest_rows;  /* rows of the busiest rank, summed over steps and layers */
+    int64_t mean_rows;     /* rows of all ranks, summed likewise: divide by P for the mean */
+};
+
+enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
+                         const struct weights *w, struct placement *p, const struct step *s);
+void experts_close(struct experts *e);
+
+/* x[own rows, D] += experts(normed[own rows, D]); collective over the world. */
+enum status experts_forward(struct experts *e, struct step *s, int layer, struct matrix x,
+                            struct matrix normed);
+
+#endif

@@ -1,0 +1,241 @@
+/* head.c - logits of the rows that want them, from all ranks to rank 0
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/head.h"
+
+#include <string.h>
+
+static const size_t ROUND_BYTES = (size_t)4 << 20;
+
+/* Floats of one wanted row from a rank whose slice has `slice` ids. */
+static size_t row_floats(int keep, int slice)
+{
+    return keep == 0 ? (size_t)slice : 2 * (size_t)(keep < slice ? keep : slice);
+}
+
+size_t head_message_bytes(const struct config *c)
+{
+    size_t row = (size_t)c->vocabulary * sizeof(float);
+
+    return row > ROUND_BYTES ? row : ROUND_BYTES;
+}
+
+enum status head_open(struct head *h, struct arena *arena, const struct config *c, const struct weights *w,
+                      const struct step *s, int max_wanted)
+{
+    int own = grid_rows(s->grid, s->max_rows, 0).count;
+    size_t wanted = (size_t)max_wanted;
+    int slice = w->vocabulary.count > 0 ? w->vocabulary.count : 1;
+
+    *h = (struct head){.config = c, .weights = w, .max_wanted = max_wanted};
+    h->message_floats = head_message_bytes(c) / sizeof(float);
+    TRY(arena_take_array(arena, wanted, sizeof *h->wanted, "wanted rows", &h->wanted));
+    TRY(arena_take_array(arena, wanted, sizeof *h->keep, "candidates of wanted rows", &h->keep));
+    TRY(arena_take_array(arena, (size_t)own, sizeof *h->mine, "own wanted rows", &h->mine));
+    TRY(arena_take_array(arena, h->message_floats, sizeof *h->message, "a message of logits", &h->message));
+    TRY(arena_take_array(arena, (size_t)s->grid->ranks, sizeof *h->bytes, "sizes of messages", &h->bytes));
+    TRY(arena_take_array(arena, (size_t)s->grid->ranks, sizeof *h->cursor, "cursors of sources", &h->cursor));
+    TRY(step_matrix(s->kernels, own < max_wanted ? own : max_wanted, c->width, "normed rows of the head",
+                    &h->normed));
+    TRY(step_matrix(s->kernels, max_wanted, slice, "logits of a slice", &h->logits));
+    if (s->grid->rank != 0)
+        return STATUS_OK;
+    TRY(arena_take_array(arena, wanted, sizeof *h->results, "results", &h->results));
+    TRY(arena_take_array(arena, wanted * (size_t)c->vocabulary, sizeof *h->values, "logits", &h->values));
+    return arena_take_array(arena, wanted * HEAD_KEEP, sizeof *h->ids, "candidates", &h->ids);
+}
+
+/* Lists the wanted rows of the batch with their candidates. */
+static enum status list_wanted(struct head *h, const struct batch *b, int *count)
+{
+    int next = 0;
+
+    *count = batch_wanted(b, NULL);
+    if (*count > h->max_wanted)
+        return FAIL(STATUS_BUG, "%d rows want logits, there is room for %d", *count, h->max_wanted);
+    batch_wanted(b, h->wanted);
+    for (int i = 0; i < b->piece_count; i++) {
+        const struct batch_piece *piece = &b->pieces[i];
+        int rows = piece->want == BATCH_WANT_NONE ? 0 : piece->want == BATCH_WANT_ALL ? piece->rows : 1;
+
+        if (piece->want == BATCH_WANT_CANDIDATES && (piece->keep < 1 || piece->keep > HEAD_KEEP))
+            return FAIL(STATUS_BUG, "%d candidates wanted, at most %d can be had", piece->keep, HEAD_KEEP);
+        for (int row = 0; row < rows; row++)
+            h->keep[next++] = piece->want == BATCH_WANT_CANDIDATES ? piece->keep : 0;
+    }
+    return STATUS_OK;
+}
+
+/* *all [count, D]: the final norm of all wanted rows, in batch order, on every rank. Ranks follow each other
+ * as their rows do, so what is gathered by rank stands in batch order. */
+static enum status gather_wanted(struct head *h, struct step *s, const struct batch *b, struct matrix x,
+                                 int count, struct matrix *all)
+{
+    const struct grid *g = s->grid;
+    struct kernels *k = s->kernels;
+    size_t row_bytes = (size_t)h->config->width * sizeof(float);
+    struct matrix normed;
+    const void *gathered;
+    int mine = 0;
+    int next = 0;
+
+    for (int rank = 0; rank < g->ranks; rank++) {
+        struct range group = batch_group_rows(b, rank / g->tensor);
+        struct range own = grid_rows(g, group.count, rank % g->tensor);
+        int end = group.first + own.first + own.count;
+
+        h->bytes[rank] = 0;
+        for (; next < count && h->wanted[next] < end; next++) {
+            h->bytes[rank] += row_bytes;
+            if (rank == g->rank)
+                h->mine[mine++] = h->wanted[next] - group.first - own.first;
+        }
+    }
+    normed = matrix_top(h->normed, mine);
+    if (mine > 0) {
+        TRY(k->gather(k, normed, x, h->mine, NULL));
+        TRY(k->rms_norm(k, normed, normed, h->weights->final_norm, h->config->norm_epsilon));
+    }
+    TRY(k->wait(k));
+    TRY(g->world->all_gather(g->world, normed.data, h->bytes, &gathered));
+    *all = (struct matrix){.data = (float *)(uintptr_t)gathered,
+                           .rows = count,
+                           .columns = h->config->width,
+                           .stride = h->config->width};
+    return STATUS_OK;
+}
+
+/* This rank's part of wanted row i, at `out`; returns behind it through *end. */
+static enum status write_row(struct head *h, struct step *s, int i, float *out, float **end)
+{
+    struct kernels *k = s->kernels;
+    int slice = h->weights->vocabulary.count;
+    struct matrix row = matrix_rows(h->logits, i, 1);
+    size_t floats = row_floats(h->keep[i], slice);
+    int32_t columns[HEAD_KEEP];
+    int keep = (int)(floats / 2);
+
+    *end = out + floats;
+    if (slice == 0)
+        return STATUS_OK;
+    if (h->keep[i] == 0)
+        return k->download(k, out, row.data, floats * sizeof(float));
+    TRY(k->candidates(k, row, keep, out, columns));
+    for (int j = 0; j < keep; j++)
+        columns[j] += h->weights->vocabulary.first;
+    memcpy(out + keep, columns, (size_t)keep * sizeof(int32_t));
+    return STATUS_OK;
+}
+
+/* Merges the candidates of all ranks: each list falls, ranks rise with ids, so on ties the earlier rank wins.
+ */
+static void merge_candidates(struct head *h, const struct grid *g, int i)
+{
+    float *values = h->values + (size_t)i * (size_t)h->config->vocabulary;
+    int32_t *ids = h->ids + (size_t)i * HEAD_KEEP;
+    int taken = 0;
+
+    for (int rank = 0; rank < g->ranks; rank++) {
+        int slice = weights_vocabulary(h->config, g->ranks, rank).count;
+        int keep = (int)(row_floats(h->keep[i], slice) / 2);
+        const float *theirs = h->cursor[rank];
+        const void *their_ids = theirs + keep;
+
+        for (int j = 0; j < keep; j++) {
+            int at = taken;
+            int32_t id;
+
+            memcpy(&id, (const char *)their_ids + (size_t)j * sizeof id, sizeof id);
+            while (at > 0 && !(values[at - 1] >= theirs[j]))
+                at--;
+            if (at >= h->keep[i])
+                continue;
+            taken += taken < h->keep[i];
+            memmove(values + at + 1, values + at, (size_t)(taken - 1 - at) * sizeof *values);
+            memmove(ids + at + 1, ids + at, (size_t)(taken - 1 - at) * sizeof *ids);
+            values[at] = theirs[j];
+            ids[at] = id;
+        }
+        h->cursor[rank] += 2 * keep;
+    }
+    h->results[i] = (struct head_result){.count = taken, .values = values, .ids = ids};
+}
+
+static void join_logits(struct head *h, const struct grid *g, int i)
+{
+    float *values = h->values + (size_t)i * (size_t)h->config->vocabulary;
+
+    for (int rank = 0; rank < g->ranks; rank++) {
+        struct range slice = weights_vocabulary(h->config, g->ranks, rank);
+
+        memcpy(values + slice.first, h->cursor[rank], (size_t)slice.count * sizeof *values);
+        h->cursor[rank] += slice.count;
+    }
+    h->results[i] = (struct head_result){.count = h->config->vocabulary, .values = values};
+}
+
+/* Rows first ... end - 1 of the wanted ones travel to rank 0. */
+static enum status send_round(struct head *h, struct step *s, int first, int end)
+{
+    const struct grid *g = s->grid;
+    float *out = h->message;
+    const void *all;
+    const float *next;
+
+    for (int rank = 0; rank < g->ranks; rank++) {
+        h->bytes[rank] = 0;
+        for (int i = first; i < end; i++)
+            h->bytes[rank] +=
+                row_floats(h->keep[i], weights_vocabulary(h->config, g->ranks, rank).count) * sizeof(float);
+    }
+    for (int i = first; i < end; i++)
+        TRY(write_row(h, s, i, out, &out));
+    TRY(g->world->gather(g->world, 0, h->message, h->bytes, &all));
+    if (g->rank != 0)
+        return STATUS_OK;
+    next = all;
+    for (int rank = 0; rank < g->ranks; rank++) {
+        h->cursor[rank] = next;
+        next += h->bytes[rank] / sizeof(float);
+    }
+    for (int i = first; i < end; i++) {
+        if (h->keep[i] == 0)
+            join_logits(h, g, i);
+        else
+            merge_candidates(h, g, i);
+    }
+    return STATUS_OK;
+}
+
+enum status head_forward(struct head *h, struct step *s, const struct batch *b, struct matrix x)
+{
+    struct kernels *k = s->kernels;
+    struct matrix all;
+    int count;
+
+    h->result_count = 0;
+    TRY(list_wanted(h, b, &count));
+    if (count == 0)
+        return STATUS_OK;
+    TRY(gather_wanted(h, s, b, x, count, &all));
+    if (h->weights->vocabulary.count > 0)
+        TRY(k->multiply(k, matrix_top(h->logits, count), all, &h->weights->head, NULL));
+
+    /* A round holds whole rows, and no more of them than rank 0 can receive at once. */
+    for (int first = 0, end; first < count; first = end) {
+        size_t floats = 0;
+
+        for (end = first; end < count; end++) {
+            size_t more = 0;
+
+            for (int rank = 0; rank < s->grid->ranks; rank++)
+                more += row_floats(h->keep[end], weights_vocabulary(h->config, s->grid->ranks, rank).count);
+            if (end > first && floats + more > h->message_floats)
+                break;
+            floats += more;
+        }
+        TRY(send_round(h, s, first, end));
+    }
+    h->result_count = count;
+    return STATUS_OK;
+}

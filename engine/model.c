@@ -1,0 +1,96 @@
+/* model.c - one step of the model on all ranks: a batch in, candidates or logits at rank 0 out
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/model.h"
+
+#include "comm/watch.h"
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+void model_message_bytes(const struct config *c, const struct grid *g, const struct placement *p,
+                         const struct model_limits *limits, size_t *world, size_t *group)
+{
+    size_t rows = (size_t)limits->rows;
+    size_t row_bytes = (size_t)c->width * sizeof(float);
+    size_t widest = (size_t)c->width;
+    size_t choices = c->choices > 0 ? (size_t)c->choices : 1;
+    size_t pages = rows / PAGE_ROWS + (size_t)limits->pieces + 1;
+    size_t most;
+
+    most = larger(rows * choices * row_bytes, head_message_bytes(c));
+    most = larger(most, (size_t)limits->wanted * row_bytes);
+    most = larger(most, (size_t)g->ranks * (size_t)p->slots * sizeof(int32_t));
+    most = larger(most, 4096 + (size_t)limits->pieces * sizeof(struct batch_piece) +
+                            (rows + pages) * sizeof(int32_t));
+    *world = most;
+
+    widest = larger(widest, (size_t)c->heads * (size_t)c->head_width);
+    widest = larger(widest, (size_t)c->dense_width);
+    widest = larger(widest, (size_t)c->shared_width);
+    *group = rows * widest * sizeof(float);
+}
+
+enum status model_open(struct model *m, struct arena *arena, const struct config *c, struct grid *g,
+                       const struct weights *w, struct kv_cache *kv, struct placement *p,
+                       const struct model_limits *limits)
+{
+    struct kernels *k = w->kernels;
+    int own = grid_rows(g, limits->rows, 0).count;
+
+    *m = (struct model){.config = c, .grid = g, .kernels = k, .weights = w, .kv = kv};
+    TRY(step_open(&m->step, arena, g, k, limits->rows, limits->pieces));
+    TRY(embedding_open(&m->embedding, arena, c, w, &m->step));
+    TRY(attention_open(&m->attention, arena, c, w, &m->step));
+    if (c->expert_layers > 0)
+        TRY(experts_open(&m->experts, arena, c, w, p, &m->step));
+    if (c->expert_layers < c->layers)
+        TRY(block_open(&m->dense, &m->step, c->width, c->dense_width));
+    TRY(head_open(&m->head, arena, c, w, &m->step, limits->wanted));
+    TRY(step_matrix(k, own, c->width, "the residual stream", &m->x));
+    return step_matrix(k, own, c->width, "normed rows", &m->normed);
+}
+
+void model_close(struct model *m)
+{
+    if (m->config && m->config->expert_layers > 0)
+        experts_close(&m->experts);
+    *m = (struct model){0}; /* matrices belong to the kernels, arrays to the arena */
+}
+
+static enum status layer_forward(struct model *m, int layer, struct matrix x, struct matrix normed)
+{
+    const struct config *c = m->config;
+    const struct weights_layer *w = &m->weights->layer[layer];
+    struct kernels *k = m->kernels;
+    struct matrix result;
+
+    watch_enter(WATCH_ATTENTION, layer);
+    TRY(k->rms_norm(k, normed, x, w->attention_norm, c->norm_epsilon));
+    TRY(attention_forward(&m->attention, &m->step, m->kv, layer, x, normed));
+    TRY(k->rms_norm(k, normed, x, w->feed_norm, c->norm_epsilon));
+    if (c->layer[layer].experts)
+        return experts_forward(&m->experts, &m->step, layer, x, normed);
+    watch_enter(WATCH_EXPERTS, layer);
+    TRY(block_forward(&m->dense, &m->step, &w->dense, normed, &result));
+    return k->add(k, x, result);
+}
+
+enum status model_forward(struct model *m, const struct batch *b)
+{
+    struct matrix x, normed;
+
+    TRY(kv_cache_apply(m->kv, b, m->grid->my_group));
+    step_begin(&m->step, b, m->kv);
+    x = matrix_top(m->x, m->step.own.count);
+    normed = matrix_top(m->normed, m->step.own.count);
+
+    watch_enter(WATCH_EMBED, -1);
+    TRY(embedding_forward(&m->embedding, &m->step, b, x));
+    for (int layer = 0; layer < m->config->layers; layer++)
+        TRY(layer_forward(m, layer, x, normed));
+    watch_enter(WATCH_HEAD, -1);
+    return head_forward(&m->head, &m->step, b, x);
+}

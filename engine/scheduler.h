@@ -1,0 +1,112 @@
+/* scheduler.h - which requests run, and what each step computes (rank 0 only)
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests are numbered in input order. They wait until their data group has cache pages for their whole
+ * length, so a running request is never put aside; they join and leave between steps. A step takes one token
+ * of every request that decodes, then prompts in order as far as the budget goes: a long prompt is cut, and
+ * its bytes do not change by that. */
+#ifndef SCHEDULER_H
+#define SCHEDULER_H
+
+#include "comm/grid.h"
+#include "engine/base/arena.h"
+#include "engine/batch.h"
+#include "engine/detokenizer.h"
+#include "engine/head.h"
+#include "engine/sampler.h"
+
+enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_FINISHED };
+enum request_finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH };
+
+/* What the user asked for, beside the prompt. */
+struct request_options {
+    struct sampling sampling;
+    int max_tokens;
+    bool ignore_eos;
+    const char *const *stops;
+    int stop_count;
+};
+
+struct request {
+    int64_t number; /* in input order, from 0 */
+    enum request_state state;
+    enum request_finish finish;
+    int32_t *tokens; /* prompt, then what was generated */
+    int prompt;      /* tokens of the prompt */
+    int count;       /* tokens so far */
+    int computed;    /* positions whose keys and values are in the cache */
+    int most;        /* tokens it may come to */
+    int group;
+    int slot;
+    struct sampling sampling;
+    bool ignore_eos;
+    int page_count;                      /* pages in use */
+    int32_t *pages;                      /* [table pages] */
+    struct detokenizer text;             /* finds stop strings */
+    int64_t arrived, first_token, ended; /* clock_now */
+};
+
+struct scheduler_limits {
+    int sequences; /* --max-num-seqs: running at once, over all groups */
+    int rows;      /* --max-num-batched-tokens */
+    int positions; /* --max-model-len */
+    int pages_per_group;
+    int groups;
+    int vocabulary;
+};
+
+struct scheduler {
+    struct scheduler_limits limits;
+    const struct tokenizer *tokenizer; /* NULL: no text, so no stop strings */
+    const int *stop_ids;
+    int stop_count;
+    int id_limit; /* ids from here on are never sampled */
+    struct sampler *sampler;
+    char *scratch; /* text of one token */
+    size_t scratch_bytes;
+
+    struct request *ring; /* [ring_size], request n at n % ring_size */
+    int ring_size;
+    int64_t head;             /* oldest request that is still kept */
+    int64_t admit;            /* next to run */
+    int64_t tail;             /* next number to be given */
+    struct request **running; /* [sequences], NULL: free slot */
+    int running_count;
+    int32_t *free_pages; /* [groups, pages_per_group] stacks */
+    int *free_count;     /* [groups] */
+    int *reserved;       /* [groups] pages promised to running requests and not yet handed out */
+    int *load;           /* [groups] running requests */
+    int *take;           /* [sequences] rows of each in the step */
+
+    int64_t prompt_tokens, generated_tokens; /* computed and sampled so far */
+};
+
+enum status scheduler_open(struct scheduler *s, struct arena *arena, const struct scheduler_limits *limits,
+                           const struct tokenizer *tokenizer, const int *stop_ids, int stop_count);
+
+/* Is there room for one more request? */
+bool scheduler_has_room(const struct scheduler *s);
+
+/* Where the tokens of the next request are to be written (capacity limits.positions), before scheduler_add.
+ */
+struct tokens scheduler_prompt(struct scheduler *s);
+
+/* The next request; its prompt of `count` tokens stands at scheduler_prompt's ids. STATUS_BAD_INPUT says why
+ * a request can never run; then nothing was added. */
+enum status scheduler_add(struct scheduler *s, int count, const struct request_options *options);
+
+/* Fills the batch with the next step. No rows: nothing can run now. */
+enum status scheduler_fill(struct scheduler *s, struct batch *b);
+
+/* Takes what the step brought: samples, appends, finishes. results [wanted rows of b]. */
+enum status scheduler_advance(struct scheduler *s, const struct batch *b, const struct head_result *results);
+
+/* The oldest request still kept, NULL: none. scheduler_drop forgets it; it must have finished. */
+struct request *scheduler_oldest(struct scheduler *s);
+void scheduler_drop(struct scheduler *s);
+
+/* Are all requests finished? */
+bool scheduler_idle(const struct scheduler *s);
+
+#endif

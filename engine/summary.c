@@ -1,0 +1,98 @@
+/* summary.c - the last line of a run: what was done, how fast, and what the time went into
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/summary.h"
+
+#include "engine/base/log.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+static const uint64_t HASH_PRIME = 0x100000001b3u; /* FNV-1a, 64 bits */
+static const uint64_t HASH_START = 0xcbf29ce484222325u;
+
+void summary_hash(struct summary *s, int32_t token)
+{
+    uint32_t bits = (uint32_t)token;
+
+    if (s->hash == 0)
+        s->hash = HASH_START;
+    for (int shift = 0; shift < 32; shift += 8)
+        s->hash = (s->hash ^ ((bits >> shift) & 0xffu)) * HASH_PRIME;
+}
+
+enum status summary_gather(struct summary *s, struct comm *world)
+{
+    int64_t times[WATCH_PHASE_COUNT + 1];
+    int64_t waiting, total = 0;
+
+    watch_times(times, &waiting);
+    if (world->rank != 0) /* a follower that waits for the next batch is idle, not held up */
+        waiting = waiting > times[WATCH_IDLE] ? waiting - times[WATCH_IDLE] : 0;
+    times[WATCH_PHASE_COUNT] = waiting;
+    times[WATCH_START] = times[WATCH_LOAD] = times[WATCH_END] = 0;
+    TRY(world->reduce(world, COMM_SUM, times, WATCH_PHASE_COUNT + 1));
+    for (int phase = 0; phase < WATCH_PHASE_COUNT; phase++)
+        total += phase == WATCH_IDLE ? 0 : times[phase];
+    for (int phase = 0; phase < WATCH_PHASE_COUNT; phase++)
+        s->share[phase] = total > 0 ? (double)times[phase] / (double)total : 0;
+    s->idle = total > 0 ? (double)times[WATCH_PHASE_COUNT] / (double)total : 0;
+    return STATUS_OK;
+}
+
+static double experts_share(const struct summary *s)
+{
+    return s->share[WATCH_ROUTE] + s->share[WATCH_EXPERTS];
+}
+
+static double rate(int64_t tokens, double seconds)
+{
+    return seconds > 0 ? (double)tokens / seconds : 0;
+}
+
+void summary_log(const struct summary *s)
+{
+    double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
+
+    log_line(LOG_INFO,
+             "%lld requests (%lld refused), %lld prompt + %lld generated tokens in %.3f s on %d ranks: %.1f "
+             "token/s, decode "
+             "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
+             "waiting %.0f%%; "
+             "imbalance %.2f; tokens %016llx",
+             (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
+             (long long)s->generated_tokens, s->seconds, s->ranks, rate(s->generated_tokens, s->seconds),
+             each, 100 * s->share[WATCH_ATTENTION], 100 * experts_share(s), 100 * s->share[WATCH_DISPATCH],
+             100 * s->share[WATCH_COMBINE], 100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]),
+             100 * s->idle, s->imbalance, (unsigned long long)s->hash);
+}
+
+enum status summary_write(const struct summary *s, const char *path)
+{
+    char hash[20];
+    json_t *shares;
+    json_t *all;
+    int failed;
+
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)s->hash);
+    shares =
+        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
+                  experts_share(s), "dispatch", s->share[WATCH_DISPATCH], "combine", s->share[WATCH_COMBINE],
+                  "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
+    all = json_pack("{s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:s, s:o}",
+                    "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm",
+                    s->comm, "num_requests", (json_int_t)s->requests, "refused", (json_int_t)s->refused,
+                    "prompt_tokens", (json_int_t)s->prompt_tokens, "generated_tokens",
+                    (json_int_t)s->generated_tokens, "steps", (json_int_t)s->steps, "elapsed_time",
+                    s->seconds, "tokens_per_second", rate(s->generated_tokens, s->seconds), "decode_time",
+                    s->decode_seconds, "decode_tokens", (json_int_t)s->decode_tokens, "imbalance",
+                    s->imbalance, "tokens_hash", hash, "shares", shares);
+    if (!all)
+        return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
+    failed = json_dump_file(all, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(all);
+    if (failed)
+        return FAIL(STATUS_IO, "--stats %s: %s", path, strerror(errno));
+    return STATUS_OK;
+}

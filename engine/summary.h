@@ -1,0 +1,45 @@
+/* summary.h - the last line of a run: what was done, how fast, and what the time went into
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Made to be judged and compared: two runs that print the same hash generated the same tokens. */
+#ifndef SUMMARY_H
+#define SUMMARY_H
+
+#include "comm/grid.h"
+#include "comm/watch.h"
+#include "engine/base/status.h"
+
+#include <stdint.h>
+
+struct summary {
+    int ranks;
+    int tensor;
+    const char *backend; /* kernels->name */
+    const char *comm;    /* comm->kind */
+    int64_t requests, refused;
+    int64_t prompt_tokens, generated_tokens;
+    int64_t steps;
+    double seconds;        /* from the first batch to the last, without waiting for input */
+    double decode_seconds; /* of steps that only decoded, and the tokens of those */
+    int64_t decode_tokens;
+    double share[WATCH_PHASE_COUNT]; /* of all ranks' time, by phase; waiting is apart in `idle` */
+    double idle;
+    double
+        imbalance; /* rows of the busiest rank over the mean, over all steps and layers; 1 without experts */
+    uint64_t hash; /* of all tokens in input order */
+};
+
+/* Adds up the phase times of all ranks into share and idle. Collective over the world. */
+enum status summary_gather(struct summary *s, struct comm *world);
+
+/* The line on stderr, at rank 0. */
+void summary_log(const struct summary *s);
+
+/* The same as JSON. A file that cannot be written is STATUS_IO. */
+enum status summary_write(const struct summary *s, const char *path);
+
+/* Feeds one token into the hash. */
+void summary_hash(struct summary *s, int32_t token);
+
+#endif
