@@ -1,0 +1,328 @@
+/* options.c - the command line and the environment, read once and checked
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "launch/options.h"
+#include "launch/options_value.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ROW_LIMIT = 64,
+    LONG_FIRST = 256, /* what getopt returns for row 0; below are letters */
+    NAME_BYTES = 64,
+};
+
+static int command_find(const char *name)
+{
+    for (int i = 0; i < OPTIONS_COMMAND_COUNT; i++)
+        if (strcmp(options_table_commands[i].name, name) == 0)
+            return options_table_commands[i].command;
+    return 0;
+}
+
+/* -- the environment --- */
+
+/* The whole number in a variable, -1 when it is not set or none. */
+static int variable_number(const char *name)
+{
+    const char *text = getenv(name);
+    char *end;
+    long number;
+
+    if (!text || !*text)
+        return -1;
+    number = strtol(text, &end, 10);
+    return *end || number < 0 || number > INT_MAX ? -1 : (int)number;
+}
+
+/* The first of these variables that holds a number, in *name, and the number. */
+static int variable_first(const char *const *names, const char **name)
+{
+    for (; *names; names++) {
+        int number = variable_number(*names);
+
+        if (number >= 0) {
+            *name = *names;
+            return number;
+        }
+    }
+    *name = NULL;
+    return -1;
+}
+
+static const char *variable_text(const char *name)
+{
+    const char *text = getenv(name);
+
+    return text && *text ? text : NULL;
+}
+
+/* A path too long for the system is no path. */
+static void cache_path(char out[PATH_MAX], const char *root, const char *rest)
+{
+    if (snprintf(out, PATH_MAX, "%s%s", root, rest) >= PATH_MAX)
+        out[0] = '\0';
+}
+
+void options_environment(struct environment *e)
+{
+    /* The launcher that started this very process comes first: an mpirun inside a Slurm job leaves Slurm's
+     * variables, which speak of mpirun's own daemons. SLURM_NTASKS is no witness: a plain command in a batch
+     * script sees it too. */
+    static const char *const tasks[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", NULL};
+    static const char *const ranks[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID",
+                                        NULL};
+    const char *hub = variable_text("HF_HUB_CACHE");
+    const char *root = variable_text("HF_HOME");
+    const char *home = variable_text("HOME");
+    const char *ignored;
+
+    memset(e, 0, sizeof *e);
+    if (hub)
+        cache_path(e->cache, hub, "");
+    else if (root)
+        cache_path(e->cache, root, "/hub");
+    else if (home)
+        cache_path(e->cache, home, "/.cache/huggingface/hub");
+    e->launcher_tasks = variable_first(tasks, &e->launcher_word);
+    e->launcher_rank = variable_first(ranks, &ignored);
+    e->cpus_per_task = variable_number("SLURM_CPUS_PER_TASK");
+    e->open_mpi = variable_number("OMPI_COMM_WORLD_SIZE") > 0;
+    e->no_color = variable_text("NO_COLOR") != NULL;
+}
+
+/* -- names --- */
+
+/* Letters to change, add or drop to make one word of the other. */
+static int word_distance(const char *a, const char *b)
+{
+    int row[NAME_BYTES + 1];
+    int lengths[2] = {(int)strnlen(a, NAME_BYTES), (int)strnlen(b, NAME_BYTES)};
+
+    for (int j = 0; j <= lengths[1]; j++)
+        row[j] = j;
+    for (int i = 1; i <= lengths[0]; i++) {
+        int corner = row[0];
+
+        row[0] = i;
+        for (int j = 1; j <= lengths[1]; j++) {
+            int change = corner + (a[i - 1] != b[j - 1]);
+            int shift = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+
+            corner = row[j];
+            row[j] = change < shift ? change : shift;
+        }
+    }
+    return row[lengths[1]];
+}
+
+static bool near(int distance, const char *word)
+{
+    return distance <= 2 + (int)strlen(word) / 6 && distance < (int)strlen(word);
+}
+
+static enum status unknown_command(const char *word)
+{
+    int best = INT_MAX;
+    int nearest = 0;
+
+    for (int i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
+        int distance = word_distance(word, options_table_commands[i].name);
+
+        if (distance < best) {
+            best = distance;
+            nearest = i;
+        }
+    }
+    if (word[0] == '-')
+        return FAIL(STATUS_USAGE,
+                    "the first argument must be a command (generate, tokenize or detokenize), not '%s'",
+                    word);
+    if (near(best, word))
+        return FAIL(STATUS_USAGE, "there is no command '%s'; did you mean '%s'?", word,
+                    options_table_commands[nearest].name);
+    return FAIL(STATUS_USAGE, "there is no command '%s'; there are generate, tokenize and detokenize", word);
+}
+
+/* `argument` as it was typed, with dashes and perhaps a value, names no option of this command. */
+static enum status unknown_option(const struct options *o, const char *argument)
+{
+    char name[NAME_BYTES];
+    const char *bare = argument + strspn(argument, "-");
+    const struct options_row *nearest = NULL;
+    int best = INT_MAX;
+    int starts = 0;
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(bare, "="), bare);
+    for (int i = 0; i < options_table_rows; i++) {
+        const struct options_row *row = &options_table[i];
+        int distance = word_distance(name, row->name);
+
+        if (!(row->commands & (unsigned)o->command)) {
+            if (strcmp(row->name, name) == 0)
+                return FAIL(STATUS_USAGE, "--%s is no option of the command '%s'", name,
+                            options_table_command(o->command));
+            continue;
+        }
+        starts += strncmp(row->name, name, strlen(name)) == 0;
+        if (distance < best) {
+            best = distance;
+            nearest = row;
+        }
+    }
+    if (starts > 1)
+        return FAIL(STATUS_USAGE, "'%s' may stand for several options; write out the one that is meant",
+                    argument);
+    if (nearest && near(best, name))
+        return FAIL(STATUS_USAGE, "there is no option '%s'; did you mean --%s?", argument, nearest->name);
+    return FAIL(STATUS_USAGE, "there is no option '%s'; 'switchyard %s --help' lists all", argument,
+                options_table_command(o->command));
+}
+
+/* -- parsing --- */
+
+/* getopt's two descriptions of the options of one command. */
+struct grammar {
+    struct option longs[2 * ROW_LIMIT + 1];
+    char shorts[2 * ROW_LIMIT + 3];
+};
+
+static void grammar_make(struct grammar *g, int command)
+{
+    int longs = 0;
+    int shorts = 0;
+
+    memset(g, 0, sizeof *g);
+    g->shorts[shorts++] = '-'; /* arguments that are no options come in their place */
+    g->shorts[shorts++] = ':'; /* a missing value is told from an unknown option */
+    for (int i = 0; i < options_table_rows; i++) {
+        const struct options_row *row = &options_table[i];
+        int takes = row->value ? required_argument : no_argument;
+
+        if (!(row->commands & (unsigned)command))
+            continue;
+        g->longs[longs++] = (struct option){row->name, takes, NULL, LONG_FIRST + i};
+        if (row->also)
+            g->longs[longs++] = (struct option){row->also, takes, NULL, LONG_FIRST + i};
+        if (row->letter) {
+            g->shorts[shorts++] = row->letter;
+            if (row->value)
+                g->shorts[shorts++] = ':';
+        }
+    }
+}
+
+/* The row that getopt's answer stands for; NULL: none. */
+static const struct options_row *row_of(int answer, int command)
+{
+    if (answer >= LONG_FIRST)
+        return &options_table[answer - LONG_FIRST];
+    for (int i = 0; i < options_table_rows; i++)
+        if (answer && options_table[i].letter == answer && (options_table[i].commands & (unsigned)command))
+            return &options_table[i];
+    return NULL;
+}
+
+/* Is this argument the name of an option, and so not meant as a file or a model? */
+static bool names_option(const char *argument, int command)
+{
+    if (strncmp(argument, "--", 2) != 0)
+        return false;
+    for (int i = 0; i < options_table_rows; i++)
+        if ((options_table[i].commands & (unsigned)command) &&
+            strcmp(options_table[i].name, argument + 2) == 0)
+            return true;
+    return false;
+}
+
+static enum status take_option(struct options *o, const struct options_row *row, const char *value)
+{
+    char legal[OPTIONS_LEGAL_BYTES];
+
+    if (row->type == OPTIONS_STRING && names_option(value, o->command))
+        return FAIL(STATUS_USAGE, "--%s needs a value, but the option %s follows it", row->name, value);
+    if (row->type == OPTIONS_STRINGS && o->stop_count == DETOKENIZER_STOP_LIMIT)
+        return FAIL(STATUS_USAGE, "--%s: '%s' is one too many, at most %d may be given", row->name, value,
+                    DETOKENIZER_STOP_LIMIT);
+    if (options_value_store(o, row, value))
+        return STATUS_OK;
+    options_value_legal(row, legal);
+    return FAIL(STATUS_USAGE, "--%s: '%s' is not %s", row->name, value, legal);
+}
+
+/* What getopt did not understand. */
+static enum status refuse(const struct options *o, int answer, const char *argument)
+{
+    const struct options_row *row = row_of(optopt, o->command);
+    char legal[OPTIONS_LEGAL_BYTES];
+
+    if (answer == ':' && row) {
+        options_value_legal(row, legal);
+        return FAIL(STATUS_USAGE, "--%s needs a value: %s", row->name, legal);
+    }
+    if (row)
+        return FAIL(STATUS_USAGE, "--%s takes no value, but got '%s'", row->name, argument);
+    return unknown_option(o, argument);
+}
+
+/* What is wrong only together. */
+static enum status check_together(const struct options *o)
+{
+    if (!o->model)
+        return FAIL(STATUS_USAGE, "%s needs --model: a model directory or ORG/NAME",
+                    options_table_command(o->command));
+    if (o->cpu_path != OPTIONS_PATH_AUTO && o->backend == OPTIONS_BACKEND_REFERENCE)
+        return FAIL(STATUS_USAGE, "--cpu-path chooses a path of the backend cpu, but --backend is reference");
+    return STATUS_OK;
+}
+
+/* Everything behind the command's name, up to the end or to a question that is answered instead. */
+static enum status parse_rest(struct options *o, int argc, char *const *argv)
+{
+    struct grammar grammar;
+
+    grammar_make(&grammar, o->command);
+    optind = 0; /* glibc: start afresh */
+    opterr = 0;
+    while (o->request == OPTIONS_RUN) {
+        int answer = getopt_long_only(argc, argv, grammar.shorts, grammar.longs, NULL);
+
+        if (answer == -1)
+            break;
+        if (answer == '?' || answer == ':')
+            return refuse(o, answer, argv[optind - 1]);
+        if (answer == 1)
+            return FAIL(STATUS_USAGE, "'%s' belongs to no option", optarg);
+        TRY(take_option(o, row_of(answer, o->command), optarg));
+    }
+    if (o->request == OPTIONS_RUN && optind < argc)
+        return FAIL(STATUS_USAGE, "'%s' belongs to no option", argv[optind]);
+    return STATUS_OK;
+}
+
+enum status options_parse(struct options *o, int argc, char *const *argv)
+{
+    const char *first = argc > 1 ? argv[1] : NULL;
+
+    options_value_defaults(o, 0);
+    if (!first)
+        return FAIL(STATUS_USAGE, "no command given; there are generate, tokenize and detokenize");
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
+        o->request = OPTIONS_HELP;
+        o->command = argc > 2 ? command_find(argv[2]) : 0;
+        return STATUS_OK;
+    }
+    if (strcmp(first, "--version") == 0) {
+        o->request = OPTIONS_VERSION;
+        return STATUS_OK;
+    }
+    if (!command_find(first))
+        return unknown_command(first);
+    options_value_defaults(o, command_find(first));
+    /* getopt takes the first element for the program's name: here the command's. */
+    TRY(parse_rest(o, argc - 1, argv + 1));
+    return o->request == OPTIONS_RUN ? check_together(o) : STATUS_OK;
+}
