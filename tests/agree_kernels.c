@@ -1,0 +1,583 @@
+/* agree_kernels.c - every backend computes what the reference computes, entry by entry
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Backends may add in another order and fuse a product into its sum; so a sum of n terms may differ by what
+ * rounding can do to both: 2 n u sum |terms|, with u = 2^-24. A lost or doubled term is orders of magnitude
+ * more. Transcendental functions may be off by 2^-19 of their value (32 units in the last place: a short
+ * polynomial with a reduced argument). Everything else, above all each choice and each copy, is equal to the
+ * bit. */
+#include "agree.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static const double U = 0x1p-24;
+static const double FUNCTION = 0x1p-19;
+
+static int draw_rows(void)
+{
+    return agree_chance(5) ? 0 : agree_width(70);
+}
+
+static void same_rows(struct kernels *k, const char *what, const float *got, const float *want, int rows,
+                      int columns)
+{
+    for (int t = 0; t < rows; t++)
+        agree_same(k, what, t, got + (ptrdiff_t)t * columns, want + (ptrdiff_t)t * columns, columns);
+}
+
+/* -- embed, copies
+ * -------------------------------------------------------------------------------------------------- */
+
+static void check_embed(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), vocabulary = agree_width(90), width = agree_width(200),
+        first = agree_between(0, 500);
+    struct tensor tensor = agree_tensor(agree_dtype(), vocabulary, width, false);
+    int32_t *tokens = agree_take((size_t)rows, sizeof *tokens);
+    struct framed out[2];
+
+    for (int t = 0; t < rows; t++)
+        tokens[t] = first + agree_between(0, vocabulary - 1);
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct weight w = agree_weight(backend, &tensor, 0, vocabulary);
+
+        out[i] = agree_framed(backend, rows, width, NULL);
+        agree_ok(backend, "embed", backend->embed(backend, out[i].view, &w, tokens, first));
+    }
+    same_rows(k, "embed", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
+}
+
+static void check_gather(struct kernels *reference, struct kernels *k)
+{
+    int from = agree_width(50), rows = draw_rows(), width = agree_width(200);
+    float *content = agree_random_rows(from, width);
+    float *scale = agree_chance(50) ? agree_random_rows(1, rows) : NULL;
+    int32_t *which = agree_take((size_t)rows, sizeof *which);
+    struct framed out[2];
+
+    for (int n = 0; n < rows; n++)
+        which[n] = agree_between(0, from - 1);
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed x = agree_framed(backend, from, width, content);
+
+        out[i] = agree_framed(backend, rows, width, NULL);
+        agree_ok(backend, "gather", backend->gather(backend, out[i].view, x.view, which, scale));
+    }
+    same_rows(k, "gather", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
+}
+
+static void check_join(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), count = agree_between(1, 9), width = 0;
+    int widths[9];
+    float *blocks;
+    struct framed out[2];
+
+    for (int b = 0; b < count; b++) {
+        widths[b] = agree_chance(20) ? 0 : agree_width(70);
+        width += widths[b];
+    }
+    blocks = agree_random_rows(rows, width);
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        float *there = agree_upload(backend, blocks, (size_t)rows * (size_t)width);
+
+        out[i] = agree_framed(backend, rows, width, NULL);
+        agree_ok(backend, "join", backend->join(backend, out[i].view, there, widths, count));
+    }
+    same_rows(k, "join", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
+}
+
+static void check_add(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), width = agree_width(300);
+    float *left = agree_random_rows(rows, width), *right = agree_random_rows(rows, width);
+    struct framed x[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed y = agree_framed(backend, rows, width, right);
+
+        x[i] = agree_framed(backend, rows, width, left);
+        agree_ok(backend, "add", backend->add(backend, x[i].view, y.view));
+    }
+    same_rows(k, "add", agree_content(k, &x[1]), agree_content(reference, &x[0]), rows, width);
+}
+
+/* -- norm, rotate, activate, combine
+ * ------------------------------------------------------------------------------ */
+
+static void check_norm(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), width = agree_width(agree_chance(10) ? 5000 : 300);
+    float epsilon = agree_chance(50) ? 1e-5f : 1e-6f;
+    float size = expf(7.0f * agree_uniform());
+    float *content = agree_random_rows(rows, width);
+    float *gain = agree_chance(70) ? agree_random_rows(1, width) : NULL;
+    bool in_place = agree_chance(30);
+    float *got[2];
+
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i++)
+        content[i] *= size;
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed x = agree_framed(backend, rows, width, content);
+        struct framed out = in_place ? x : agree_framed(backend, rows, width, NULL);
+        float *there = gain ? agree_upload(backend, gain, (size_t)width) : NULL;
+
+        agree_ok(backend, "rms_norm", backend->rms_norm(backend, out.view, x.view, there, epsilon));
+        got[i] = agree_content(backend, &out);
+    }
+    /* The square root halves the error of the sum; the rest is a root, a division and two products. */
+    for (int i = 0; i < rows * width; i++)
+        agree_close(k, "rms_norm", i / width, i % width, got[1][i], got[0][i],
+                    (width + 16) * U * fabs((double)got[0][i]));
+}
+
+static double largest(const float *x, int count)
+{
+    double most = 0.0;
+
+    for (int i = 0; i < count; i++)
+        most = fmax(most, fabs((double)x[i]));
+    return most;
+}
+
+/* A rotation of any family. */
+static struct rotation draw_rotation(int head_width)
+{
+    int rotated = agree_chance(60) ? head_width / 2 * 2 : agree_between(0, head_width / 2) * 2;
+    float *frequency = agree_rows(1, rotated / 2);
+    struct rotation r = {.frequency = agree_chance(80) ? frequency : NULL,
+                         .rotated = rotated,
+                         .interleaved = agree_chance(50),
+                         .attention_factor = agree_chance(70) ? 1.0f : 1.3465736f,
+                         .norm_after = agree_chance(50),
+                         .norm_epsilon = 1e-5f,
+                         .temperature_floor = agree_chance(50) ? 8192.0f : 4.0f};
+
+    for (int i = 0; i < rotated / 2; i++)
+        frequency[i] = powf(10000.0f, -2.0f * (float)i / (float)rotated);
+    r.temperature_scale = r.frequency ? 0.0f : 0.1f;
+    return r;
+}
+
+static void check_rotate(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), width = agree_width(140), heads = agree_between(0, 5),
+        kv_heads = agree_between(0, 3);
+    struct rotation r = draw_rotation(width);
+    float *queries = agree_random_rows(rows, heads * width),
+          *keys = agree_random_rows(rows, kv_heads * width);
+    int32_t *positions = agree_take((size_t)rows, sizeof *positions);
+    float *got_q[2], *got_k[2];
+
+    for (int t = 0; t < rows; t++)
+        positions[t] = agree_between(0, agree_chance(80) ? 9000 : 1000000);
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed q = agree_framed(backend, rows, heads * width, queries);
+        struct framed key = agree_framed(backend, rows, kv_heads * width, keys);
+
+        agree_ok(backend, "rotate", backend->rotate(backend, q.view, key.view, &r, width, positions));
+        got_q[i] = agree_content(backend, &q);
+        got_k[i] = agree_content(backend, &key);
+    }
+    /* A turn keeps the length of its pair, so the largest of the turned head is a fair measure for its
+     * errors. */
+    for (int i = 0; i < rows * heads * width; i++)
+        agree_close(k, "rotated query", i / (heads * width), i % (heads * width), got_q[1][i], got_q[0][i],
+                    (FUNCTION + 2 * width * U) * largest(got_q[0] + i / width * width, width));
+    for (int i = 0; i < rows * kv_heads * width; i++)
+        agree_close(k, "rotated key", i / (kv_heads * width), i % (kv_heads * width), got_k[1][i],
+                    got_k[0][i], (FUNCTION + 2 * width * U) * largest(got_k[0] + i / width * width, width));
+}
+
+static void check_activate(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), width = agree_width(200);
+    float *content = agree_random_rows(rows, 2 * width);
+    float *got[2];
+
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * 2 * width; i++)
+        content[i] *= agree_chance(5) ? 200.0f : 8.0f;
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed gate_up = agree_framed(backend, rows, 2 * width, content);
+        struct framed out = agree_framed(backend, rows, width, NULL);
+
+        agree_ok(backend, "activate", backend->activate(backend, out.view, gate_up.view));
+        got[i] = agree_content(backend, &out);
+    }
+    /* Far below zero the sigmoid is smaller than any normal float; then nothing is as good as almost nothing.
+     */
+    for (int i = 0; i < rows * width; i++)
+        agree_close(k, "activate", i / width, i % width, got[1][i], got[0][i],
+                    FUNCTION * fabs((double)got[0][i]) + 1e-30);
+}
+
+static void check_combine(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), width = agree_width(200), choices = agree_between(1, 8),
+        results = agree_between(1, 90);
+    float *x = agree_random_rows(rows, width), *result = agree_random_rows(results, width);
+    float *shared = agree_chance(60) ? agree_random_rows(rows, width) : NULL;
+    float *weight = agree_chance(60) ? agree_random_rows(rows, choices) : NULL;
+    int32_t *place = agree_take((size_t)(rows * choices), sizeof *place);
+    float *got[2];
+
+    for (int i = 0; i < rows * choices; i++)
+        place[i] = agree_chance(10) ? -1 : agree_between(0, results - 1);
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed out = agree_framed(backend, rows, width, x);
+        struct combine c = {.x = out.view,
+                            .results = agree_framed(backend, results, width, result).view,
+                            .place = place,
+                            .weight = weight,
+                            .choices = choices};
+
+        if (shared)
+            c.shared = agree_framed(backend, rows, width, shared).view;
+        agree_ok(backend, "combine", backend->combine(backend, &c));
+        got[i] = agree_content(backend, &out);
+    }
+    /* All numbers that come in are at most 1. */
+    for (int i = 0; i < rows * width; i++)
+        agree_close(k, "combine", i / width, i % width, got[1][i], got[0][i],
+                    2.0 * (choices + 2) * U * (choices + 2));
+}
+
+/* -- multiply
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+/* 2 K u sum |x w| */
+static double product_bound(const float *x, const float *w, int count)
+{
+    double sum = 0.0;
+
+    for (int i = 0; i < count; i++)
+        sum += fabs((double)x[i] * (double)w[i]);
+    return 2.0 * (count + 1) * U * sum;
+}
+
+static void check_multiply(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), outputs = agree_chance(5) ? 0 : agree_width(150);
+    int inputs = agree_width(agree_chance(10) ? 3000 : 300);
+    struct tensor tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
+    float *content = agree_random_rows(rows, inputs);
+    float *bias = agree_chance(40) ? agree_random_rows(1, outputs) : NULL;
+    float *got[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct weight w = agree_weight(backend, &tensor, 0, outputs);
+        struct framed x = agree_framed(backend, rows, inputs, content);
+        struct framed out = agree_framed(backend, rows, outputs, NULL);
+        float *there = bias ? agree_upload(backend, bias, (size_t)outputs) : NULL;
+
+        agree_ok(backend, "multiply", backend->multiply(backend, out.view, x.view, &w, there));
+        got[i] = agree_content(backend, &out);
+    }
+    for (int i = 0; i < rows * outputs; i++) {
+        const float *x = content + (ptrdiff_t)(i / outputs) * inputs;
+        double bound = product_bound(x, tensor.values + (ptrdiff_t)(i % outputs) * inputs, inputs);
+
+        agree_close(k, "product", i / outputs, i % outputs, got[1][i], got[0][i],
+                    bound + (bias ? 4.0 * inputs * U : 0));
+    }
+}
+
+/* So that experts can move between ranks. */
+static void check_copied_weight(struct kernels *reference, struct kernels *k)
+{
+    int rows = agree_width(20), outputs = agree_width(150), inputs = agree_width(200);
+    struct tensor tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
+    struct weight w = agree_weight(k, &tensor, 0, outputs), copy;
+    struct framed x = agree_framed(k, rows, inputs, agree_random_rows(rows, inputs));
+    struct framed out = agree_framed(k, rows, outputs, NULL), again = agree_framed(k, rows, outputs, NULL);
+    void *bytes = agree_take(w.bytes, 1);
+
+    (void)reference;
+    agree_ok(k, "weight", kernels_weight(k, tensor.dtype, outputs, inputs, "copy", &copy));
+    assert_int_equal(copy.bytes, w.bytes);
+    agree_ok(k, "download", k->download(k, bytes, w.data, w.bytes));
+    agree_ok(k, "upload", k->upload(k, copy.data, bytes, w.bytes));
+    agree_ok(k, "multiply", k->multiply(k, out.view, x.view, &w, NULL));
+    agree_ok(k, "multiply", k->multiply(k, again.view, x.view, &copy, NULL));
+    same_rows(k, "product by a copied weight", agree_content(k, &again), agree_content(k, &out), rows,
+              outputs);
+}
+
+struct expert_shape {
+    int width, inner, slots;
+    struct tensor gate_up[6], down[6];
+};
+
+/* What rounding can do to one row of an expert, [width] bounds. */
+static void expert_bounds(const struct expert_shape *shape, int slot, const float *x, double *bounds)
+{
+    int D = shape->width, F = shape->inner;
+    const float *gate_up = shape->gate_up[slot].values, *down = shape->down[slot].values;
+    double *inner = agree_take((size_t)F, sizeof *inner), *error = agree_take((size_t)F, sizeof *error);
+
+    for (int f = 0; f < F; f++) {
+        const float *gate_row = gate_up + (ptrdiff_t)f * D, *up_row = gate_up + (ptrdiff_t)(F + f) * D;
+        double gate = 0.0, up = 0.0, silu;
+
+        for (int d = 0; d < D; d++) {
+            gate += (double)x[d] * (double)gate_row[d];
+            up += (double)x[d] * (double)up_row[d];
+        }
+        silu = gate / (1.0 + exp(-gate));
+        inner[f] = fabs(silu * up);
+        /* The slope of silu is below 1.1. */
+        error[f] = 1.1 * product_bound(x, gate_row, D) * fabs(up) + product_bound(x, up_row, D) * fabs(silu) +
+                   2.0 * FUNCTION * inner[f];
+    }
+    for (int d = 0; d < D; d++) {
+        double sum = 0.0, carried = 0.0;
+
+        for (int f = 0; f < F; f++) {
+            sum += inner[f] * fabs((double)down[(ptrdiff_t)d * F + f]);
+            carried += error[f] * fabs((double)down[(ptrdiff_t)d * F + f]);
+        }
+        bounds[d] = carried + 2.0 * (F + 1) * U * (sum + carried);
+    }
+}
+
+/* Rows dealt to slots at random, some slots empty; order and first as in struct expert_batch. */
+static void deal_rows(int rows, int slots, int32_t *order, int32_t *first, int32_t *slot_of)
+{
+    int place = 0;
+
+    for (int n = 0; n < rows; n++)
+        slot_of[n] = agree_chance(40) ? 0 : agree_between(0, slots - 1);
+    for (int s = 0; s < slots; s++) {
+        first[s] = place;
+        for (int n = 0; n < rows; n++)
+            if (slot_of[n] == s)
+                order[place++] = n;
+        agree_shuffle(order + first[s], place - first[s]);
+    }
+    first[slots] = place;
+}
+
+static void check_experts(struct kernels *reference, struct kernels *k)
+{
+    struct expert_shape shape = {agree_width(120), agree_width(90), agree_between(1, 6), {{0}}, {{0}}};
+    int rows = draw_rows(), D = shape.width;
+    float *content = agree_random_rows(rows, D);
+    int32_t *order = agree_take((size_t)rows, sizeof *order),
+            *slot_of = agree_take((size_t)rows, sizeof *slot_of);
+    double *bounds = agree_take((size_t)D, sizeof *bounds);
+    int32_t first[7];
+    float *got[2];
+
+    deal_rows(rows, shape.slots, order, first, slot_of);
+    for (int s = 0; s < shape.slots; s++) {
+        shape.gate_up[s] = agree_tensor(agree_dtype(), 2 * shape.inner, D, agree_chance(50));
+        shape.down[s] = agree_tensor(shape.gate_up[s].dtype, D, shape.inner, agree_chance(50));
+    }
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct weight gate_up[6], down[6];
+        struct framed x = agree_framed(backend, rows, D, content), out = agree_framed(backend, rows, D, NULL);
+        struct expert_batch batch = {.out = out.view,
+                                     .x = x.view,
+                                     .order = order,
+                                     .first = first,
+                                     .slots = shape.slots,
+                                     .gate_up = gate_up,
+                                     .down = down,
+                                     .scratch = agree_framed(backend, rows, 2 * shape.inner, NULL).view};
+
+        for (int s = 0; s < shape.slots; s++) {
+            gate_up[s] = agree_weight(backend, &shape.gate_up[s], 0, 2 * shape.inner);
+            down[s] = agree_weight(backend, &shape.down[s], 0, D);
+        }
+        agree_ok(backend, "multiply_experts", backend->multiply_experts(backend, &batch));
+        got[i] = agree_content(backend, &out);
+    }
+    for (int n = 0; n < rows; n++) {
+        expert_bounds(&shape, slot_of[n], content + (ptrdiff_t)n * D, bounds);
+        for (int d = 0; d < D; d++)
+            agree_close(k, "expert result", n, d, got[1][n * D + d], got[0][n * D + d], bounds[d]);
+    }
+}
+
+/* -- route, candidates
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Logits with what makes choosing hard: ties, infinities, NaN. Sets *plain when there are only finite
+ * numbers. */
+static float *draw_logits(int rows, int columns, bool *plain)
+{
+    float *logits = agree_random_rows(rows, columns);
+    bool ties = agree_chance(40), strange = agree_chance(30);
+
+    *plain = !strange;
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * columns; i++) {
+        logits[i] = ties ? roundf(4.0f * logits[i]) : 9.0f * logits[i];
+        if (strange && agree_chance(20))
+            logits[i] = agree_chance(50) ? NAN : agree_chance(50) ? INFINITY : -INFINITY;
+        if (strange && i / columns == rows / 2)
+            logits[i] = NAN; /* one row has nothing else */
+    }
+    return logits;
+}
+
+static void check_route(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), experts = agree_width(140);
+    int choices = agree_between(1, experts < 9 ? experts : 9);
+    bool plain;
+    float *logits = draw_logits(rows, experts, &plain);
+    enum score_kind score = (enum score_kind)agree_between(SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN);
+    bool renormalise = agree_chance(50);
+    int32_t *expert[2];
+    float *weight[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed l = agree_framed(backend, rows, experts, logits);
+        struct route r = {.logits = l.view, .choices = choices, .score = score, .renormalise = renormalise};
+
+        expert[i] = r.expert = agree_take((size_t)(rows * choices), sizeof *r.expert);
+        weight[i] = r.weight = agree_rows(rows, choices);
+        agree_ok(backend, "route", backend->route(backend, &r));
+        agree_content(backend, &l);
+    }
+    for (int i = 0; i < rows * choices; i++) {
+        assert_int_equal(expert[1][i], expert[0][i]);
+        if (plain)
+            agree_close(k, "weight of a choice", i / choices, i % choices, weight[1][i], weight[0][i],
+                        (2.0 * experts * U + FUNCTION) * (double)weight[0][i]);
+    }
+}
+
+static void check_candidates(struct kernels *reference, struct kernels *k)
+{
+    int rows = agree_width(9), columns = agree_width(3000);
+    int keep = agree_between(1, columns < 100 ? columns : 100);
+    bool plain;
+    float *logits = draw_logits(rows, columns, &plain);
+    int32_t *which[2];
+    float *values[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed l = agree_framed(backend, rows, columns, logits);
+
+        which[i] = agree_take((size_t)(rows * keep), sizeof *which[i]);
+        values[i] = agree_rows(rows, keep);
+        agree_ok(backend, "candidates", backend->candidates(backend, l.view, keep, values[i], which[i]));
+        agree_content(backend, &l);
+    }
+    for (int i = 0; i < rows * keep; i++) {
+        assert_int_equal(which[1][i], which[0][i]);
+        agree_close(k, "candidate", i / keep, i % keep, values[1][i], values[0][i], 0.0);
+    }
+}
+
+/* -- refusals
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static void check_refusals(struct kernels *reference, struct kernels *k)
+{
+    struct tensor tensor = agree_tensor(DTYPE_BF16, 7, 5, false);
+    struct weight w = agree_weight(k, &tensor, 0, 7), planned = {0};
+    struct matrix a = agree_framed(k, 3, 5, agree_rows(3, 5)).view,
+                  b = agree_framed(k, 3, 7, agree_rows(3, 7)).view;
+    struct matrix c = agree_framed(k, 2, 5, agree_rows(2, 5)).view;
+    struct rotation rotation = {.attention_factor = 1.0f};
+    struct route route = {.logits = a, .choices = 6};
+    int32_t rows[3] = {0}, expert[18];
+    float weight[18];
+    int widths[2] = {2, 2};
+
+    (void)reference;
+    assert_int_equal(k->weight_plan(k, &planned, DTYPE_I64, 3, 4), STATUS_BAD_INPUT);
+    assert_int_equal(k->embed(k, b, &w, rows, 0), STATUS_BUG);
+    assert_int_equal(k->rms_norm(k, b, a, NULL, 1e-5f), STATUS_BUG);
+    assert_int_equal(k->multiply(k, a, b, &w, NULL), STATUS_BUG);
+    assert_int_equal(k->multiply(k, b, c, &w, NULL), STATUS_BUG);
+    assert_int_equal(k->rotate(k, a, c, &rotation, 5, rows), STATUS_BUG);
+    assert_int_equal(k->rotate(k, a, a, &rotation, 4, rows), STATUS_BUG);
+    assert_int_equal(k->gather(k, b, a, rows, NULL), STATUS_BUG);
+    assert_int_equal(k->activate(k, a, b), STATUS_BUG);
+    assert_int_equal(k->add(k, a, b), STATUS_BUG);
+    assert_int_equal(k->add(k, a, c), STATUS_BUG);
+    assert_int_equal(k->join(k, a, a.data, widths, 2), STATUS_BUG);
+    route.expert = expert;
+    route.weight = weight;
+    assert_int_equal(k->route(k, &route), STATUS_BUG);
+    assert_int_equal(k->candidates(k, a, 6, weight, expert), STATUS_BUG);
+}
+
+/* -- the tests
+ * -------------------------------------------------------------------------------------------------------- */
+
+#define AGREES(entry, rounds)                                                                                \
+    static void entry##_agrees_with_the_reference(void **unused)                                             \
+    {                                                                                                        \
+        (void)unused;                                                                                        \
+        agree_each(rounds, check_##entry);                                                                   \
+    }
+
+AGREES(embed, 12)
+AGREES(gather, 12)
+AGREES(join, 12)
+AGREES(add, 12)
+AGREES(norm, 24)
+AGREES(rotate, 30)
+AGREES(activate, 18)
+AGREES(combine, 24)
+AGREES(multiply, 36)
+AGREES(experts, 24)
+AGREES(route, 36)
+AGREES(candidates, 24)
+
+static void a_copied_weight_multiplies_alike(void **unused)
+{
+    (void)unused;
+    agree_each(12, check_copied_weight);
+}
+
+static void shapes_that_contradict_are_refused(void **unused)
+{
+    (void)unused;
+    agree_each(3, check_refusals);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(embed_agrees_with_the_reference),
+        cmocka_unit_test(gather_agrees_with_the_reference),
+        cmocka_unit_test(join_agrees_with_the_reference),
+        cmocka_unit_test(add_agrees_with_the_reference),
+        cmocka_unit_test(norm_agrees_with_the_reference),
+        cmocka_unit_test(rotate_agrees_with_the_reference),
+        cmocka_unit_test(activate_agrees_with_the_reference),
+        cmocka_unit_test(combine_agrees_with_the_reference),
+        cmocka_unit_test(multiply_agrees_with_the_reference),
+        cmocka_unit_test(experts_agrees_with_the_reference),
+        cmocka_unit_test(route_agrees_with_the_reference),
+        cmocka_unit_test(candidates_agrees_with_the_reference),
+        cmocka_unit_test(a_copied_weight_multiplies_alike),
+        cmocka_unit_test(shapes_that_contradict_are_refused),
+    };
+
+    agree_start(argc, argv);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+# faults.py - what goes wrong is said in one clear sentence and ends with a code, never with a hang
+#
+# SPDX-License-Identifier: Apache-2.0
+"""Whole-program tests of failures: faults.py BINARY MPIEXEC CASE."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "laws"))
+
+from run import ENVIRONMENT, Program, expect_equal, fail  # noqa: E402  (the path above leads there)
+
+DEMO = ROOT / "models" / "demo"
+GOLDEN = ROOT / "tests" / "golden"
+GREEDY = ("--temperature", 0, "--max-tokens", 8)
+
+
+def expect_failure(done, codes, *words):
+    """The run ended with one of `codes`, wrote nothing to stdout, and said all `words` on stderr."""
+    said = done.stderr.decode(errors="replace")
+    if done.returncode not in codes:
+        fail(f"exit {done.returncode}, wanted {codes}:\n{said}")
+    if done.stdout:
+        fail(f"stdout has {done.stdout!r}")
+    for word in words:
+        if word not in said:
+            fail(f"stderr does not say {word!r}:\n{said}")
+    line = next((line for line in said.splitlines() if words and words[0] in line), "")
+    print(f"  exit {done.returncode}: {line}", flush=True)
+
+
+def copy_model(source, folder):
+    """A copy of a model directory whose files may be spoilt."""
+    where = pathlib.Path(folder) / "model"
+    shutil.copytree(source, where, ignore=shutil.ignore_patterns("make", "eval", "gold*"))
+    return where
+
+
+def generate(program, model, *options, ranks=2, stdin=b"In the beginning\n", **more):
+    return program.run(ranks, "generate", "--model", model, *GREEDY, *options, stdin=stdin, **more)
+
+
+def edit_header(path, change):
+    """Rewrites the JSON header of a safetensors file; the data stays."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size:])
+
+
+def model_files(program):
+    """Truncated, missing, misshapen and corrupt weights; a vocabulary that does not fit; no such model."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = copy_model(DEMO, folder)
+        weights = model / "model.safetensors"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:-1000])
+        expect_failure(generate(program, model), (65,), "model.safetensors")
+        weights.write_bytes(b"\xff" * 8 + whole[8:])
+        expect_failure(generate(program, model), (65,), "model.safetensors")
+        weights.write_bytes(whole[:8] + b"{" * 100 + whole[108:])
+        expect_failure(generate(program, model), (65,), "model.safetensors")
+        weights.unlink()
+        expect_failure(generate(program, model), (66,), "model.safetensors")
+
+        weights.write_bytes(whole)
+        config = json.loads((model / "config.json").read_text())
+        for key, value, word in (("vocab_size", 6000, "embed_tokens"), ("hidden_size", 128, "shape"),
+                                 ("num_local_experts", 32, "experts"), ("architectures", ["MambaForCausalLM"], "Mamba"),
+                                 ("surprise", 1, "surprise"), ("hidden_act", "gelu", "hidden_act")):
+            (model / "config.json").write_text(json.dumps({**config, key: value}))
+            expect_failure(generate(program, model), (65,), word)
+        (model / "config.json").write_text(json.dumps(config))
+        tokenizer = json.loads((model / "tokenizer.json").read_text())
+        tokenizer["added_tokens"].append({"id": 7000, "content": "<|more|>", "single_word": False, "lstrip": False,
+                                          "rstrip": False, "normalized": False, "special": True})
+        (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+        expect_failure(generate(program, model), (65,), "vocabulary")
+    expect_failure(generate(program, "/no/such/model"), (66,), "/no/such/model")
+    expect_failure(generate(program, "meta-llama/Nowhere"), (66,), "hf download meta-llama/Nowhere")
+    with tempfile.TemporaryDirectory() as folder:
+        gguf = pathlib.Path(folder) / "model.gguf"
+        gguf.write_bytes(b"GGUF" + bytes(100))
+        expect_failure(generate(program, gguf), (65,), "GGUF")
+
+
+def shards(program):
+    """A shard that is missing or cut short is named."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = copy_model(GOLDEN / "llama4_a_sharded", folder)
+        shutil.copy(GOLDEN / "byte_tokenizer" / "tokenizer.json", model)
+        victim = model / "model-00002-of-00003.safetensors"
+        whole = victim.read_bytes()
+        victim.write_bytes(whole[:len(whole) // 2])
+        expect_failure(generate(program, model), (65,), victim.name)
+        victim.unlink()
+        expect_failure(generate(program, model), (65, 66), victim.name)
+        victim.write_bytes(whole)
+
+        def narrow(header):
+            header.pop(next(name for name in header if name.endswith("o_proj.weight")))
+
+        edit_header(victim, narrow)
+        expect_failure(generate(program, model), (65,), victim.name)
+
+
+def memory(program):
+    """Not enough address space: said in words, code 75; the same for a cache that cannot hold a page."""
+    limit = 700 << 20
+
+    def limited(command):
+        return ["sh", "-c", f"ulimit -v {limit >> 10}; exec \"$@\"", "sh", *command]
+
+    done = subprocess.run(limited([program.binary, "generate", "--model", str(DEMO), *map(str, GREEDY)]),
+                          input=b"x\n", capture_output=True, check=False, timeout=120)
+    expect_failure(done, (75,), "memory")
+    expect_failure(generate(program, DEMO, "--kv-cache-memory", "1K"), (75,), "--kv-cache-memory")
+
+
+def output(program):
+    """A full disk or a closed reader behind stdout ends the run with code 74."""
+    for ranks in (1,):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([program.binary, "generate", "--model", str(DEMO), *map(str, GREEDY)], input=b"a\nb\n",
+                                  stdout=full, stderr=subprocess.PIPE, check=False, timeout=120)
+        said = done.stderr.decode()
+        if done.returncode != 74 or "No space left" not in said:
+            fail(f"{ranks} ranks into a full disk: exit {done.returncode}\n{said}")
+        print(f"  exit 74: {said.strip().splitlines()[-1]}")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([program.binary, "generate", "--model", str(DEMO), *map(str, GREEDY)], input=b"a\n",
+                          stdout=writer, stderr=subprocess.PIPE, check=False, timeout=120)
+    os.close(writer)
+    if done.returncode != 74 or b"Broken pipe" not in done.stderr:
+        fail(f"a closed reader: exit {done.returncode}\n{done.stderr.decode()}")
+    print("  exit 74: Broken pipe")
+    expect_failure(generate(program, DEMO, "--stats", "/no/such/folder/stats.json", stdin=b""), (74,), "--stats")
+
+
+def prompts(program):
+    """Empty lines, CRLF, bytes that are not UTF-8, a line of a megabyte, no input at all."""
+    def answers(stdin, *options):
+        return program.answers(2, "generate", "--model", DEMO, *GREEDY, *options, stdin=stdin)
+
+    plain = answers(b"Die Datei\n")
+    expect_equal("CRLF", answers(b"Die Datei\r\n"), plain)
+    expect_equal("no newline at the end", answers(b"Die Datei"), plain)
+    expect_equal("empty lines", answers(b"\nDie Datei\n\n"), b"\n" + plain + b"\n")
+    expect_equal("no input", answers(b""), b"")
+    expect_equal("invalid UTF-8", answers(b"Die \xff\xc3 Datei\n"), answers("Die \ufffd\ufffd Datei\n".encode()))
+    done = generate(program, DEMO, stdin=b"x " * 600000 + b"\nDie Datei\n")
+    if done.returncode != 65 or done.stdout != b"\n" + plain or b"prompt 1" not in done.stderr:
+        fail(f"a line of a megabyte: exit {done.returncode}, {done.stdout!r}\n{done.stderr.decode()}")
+    print("  a line of a megabyte is refused by name, the next is answered; exit 65")
+
+
+def usage(program):
+    """A wrong command line: code 64 and the option's name."""
+    for options, word in ((("--temperature", "hot"), "--temperature"), (("--no-such-option",), "no-such-option"),
+                          (("--tensor-parallel-size", 3), "--tensor-parallel-size"),
+                          (("--expert-parallel-size", 3), "--expert-parallel-size"),
+                          (("--top-p", 0), "--top-p"), (("--max-model-len", 1000000), "--max-model-len"),
+                          (("--input-file", "/no/such/file"), "/no/such/file")):
+        codes = (66,) if "--input-file" in options else (64,)
+        expect_failure(generate(program, DEMO, *options), codes, word)
+
+
+def different_models(program):
+    """Two ranks with two models find out before they exchange a row."""
+    command = [program.mpiexec, "-n", "1", program.binary, "generate", "--model", str(DEMO), ":",
+               "-n", "1", program.binary, "generate", "--model", str(GOLDEN / "llama4_b")]
+    done = subprocess.run(command, input=b"x\n", capture_output=True, check=False, timeout=120,
+                          env={**os.environ, **ENVIRONMENT})
+    expect_failure(done, (65,), "model")
+
+
+def start_busy(program, ranks, *options):
+    """A run that is generating and would go on for long; returns it once text has come."""
+    command = program.command(ranks, "generate", "--model", DEMO, "--temperature", 0, "--ignore-eos", "--max-tokens",
+                              3500, "--backend", "reference", *options)
+    run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           env={**os.environ, **ENVIRONMENT})
+    run.stdin.write("".join(f"In the beginning {i}\n" for i in range(8)).encode())
+    run.stdin.flush()
+    if not run.stdout.read(1):
+        fail(f"the run ended early:\n{run.stderr.read().decode()}")
+    return run
+
+
+def rank_process(run, rank):
+    """The process of a rank of this run."""
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = dict(item.split(b"=", 1) for item in (entry / "environ").read_bytes().split(b"\0") if b"=" in item)
+            name = (entry / "comm").read_text().strip()
+        except OSError:
+            continue
+        number = words.get(b"OMPI_COMM_WORLD_RANK", words.get(b"PMI_RANK"))
+        if name == "switchyard" and number == str(rank).encode() and descends(int(entry.name), run.pid):
+            return int(entry.name)
+    fail(f"no process of rank {rank}")
+    return 0
+
+
+def descends(process, ancestor):
+    """Is `ancestor` a parent, grandparent ... of `process`?"""
+    while process > 1:
+        if process == ancestor:
+            return True
+        try:
+            process = int(pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+def finish(run, seconds):
+    """Waits for the end; too late is a failure."""
+    start = time.monotonic()
+    try:
+        _, said = run.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        fail(f"still running after {seconds} s")
+    return said.decode(errors="replace"), time.monotonic() - start
+
+
+def killed(program):
+    """A rank killed by SIGKILL: the job ends within 10 s, names it, and fails."""
+    for comm in ("shared", "mpi"):
+        run = start_busy(program, 4, "--comm", comm)
+        os.kill(rank_process(run, 2), signal.SIGKILL)
+        said, seconds = finish(run, 30)
+        if run.returncode == 0 or "rank 2" not in said or seconds > 10:
+            fail(f"{comm}: exit {run.returncode} after {seconds:.1f} s:\n{said}")
+        line = next(line for line in said.splitlines() if "rank 2" in line)
+        print(f"  {comm}: exit {run.returncode} after {seconds:.1f} s: {line}", flush=True)
+
+
+def stopped(program):
+    """A rank that stands still is named with its phase when the watchdog's patience ends."""
+    for comm in ("shared", "mpi"):
+        run = start_busy(program, 4, "--comm", comm, "--watchdog-timeout", 4)
+        victim = rank_process(run, 2)
+        os.kill(victim, signal.SIGSTOP)
+        said, seconds = finish(run, 40)
+        if run.returncode == 0 or "rank 2" not in said:
+            fail(f"{comm}: exit {run.returncode} after {seconds:.1f} s:\n{said}")
+        line = next(line for line in said.splitlines() if "rank 2" in line)
+        print(f"  {comm}: exit {run.returncode} after {seconds:.1f} s: {line}", flush=True)
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def processor_seconds(run, ranks):
+    """User and system time of all ranks of a run so far."""
+    ticks = 0
+    for rank in range(ranks):
+        fields = pathlib.Path(f"/proc/{rank_process(run, rank)}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def idle(program):
+    """With a silent stdin a rank uses under 1 % of a core, and wakes for the next prompt."""
+    for comm in ("shared", "mpi"):
+        command = program.command(4, "generate", "--model", DEMO, *GREEDY, "--comm", comm)
+        run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env={**os.environ, **ENVIRONMENT})
+        run.stdin.write(b"Die Datei\n")
+        run.stdin.flush()
+        if not run.stdout.readline():
+            fail(run.stderr.read().decode())
+        time.sleep(2)
+        before = processor_seconds(run, 4)
+        time.sleep(10)
+        used = (processor_seconds(run, 4) - before) / 10 / 4
+        print(f"  {comm}: {100 * used:.2f} % of a core per rank while idle", flush=True)
+        if used >= 0.01:
+            fail(f"{comm}: an idle rank uses {100 * used:.2f} % of a core")
+        run.stdin.write(b"In the beginning\n")
+        run.stdin.close()
+        run.stdin = None
+        out, said = run.communicate(timeout=60)
+        if run.returncode != 0 or not out:
+            fail(f"{comm}: exit {run.returncode}\n{said.decode()}")
+
+
+CASES = {case.__name__: case for case in (model_files, shards, memory, output, prompts, usage, different_models, killed,
+                                          stopped, idle)}
+
+
+def main():
+    if len(sys.argv) != 4 or sys.argv[3] not in CASES:
+        fail(f"usage: faults.py BINARY MPIEXEC {'|'.join(CASES)}")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

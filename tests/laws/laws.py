@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+# laws.py - the same prompts give the same bytes, whatever the ranks, the layout and the company
+#
+# SPDX-License-Identifier: Apache-2.0
+"""Whole-program tests of the law: laws.py BINARY MPIEXEC CASE."""
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+
+from run import Program, expect_equal, fail
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEMO = ROOT / "models" / "demo"
+GOLDEN = ROOT / "tests" / "golden"
+
+PROMPTS = [entry["prompt"] for entry in json.loads((DEMO / "gold.json").read_text())["greedy"]]
+THREE = "In the beginning\nstatic int\nDie Datei\n".encode()
+GREEDY = ("--temperature", 0)
+SAMPLED = ("--temperature", 0.8, "--top-p", 0.95, "--seed", 7)
+
+
+def lines(count):
+    """`count` prompts of different kinds and lengths."""
+    return "".join(f"{PROMPTS[i % len(PROMPTS)].strip()} {'and so on ' * (i % 5)}{i}\n" for i in range(count)).encode()
+
+
+def generate(*options, model=DEMO, tokens=32):
+    return ("generate", "--model", model, "--max-tokens", tokens, *options)
+
+
+def tiny_models(folder):
+    """The tiny checkpoints with a tokenizer of one token a byte, so that the whole program can run on them."""
+    made = []
+    for name in ("llama4_a", "llama4_b"):
+        where = pathlib.Path(folder) / name
+        where.mkdir()
+        for file in (GOLDEN / name).iterdir():
+            os.symlink(file, where / file.name)
+        os.symlink(GOLDEN / "byte_tokenizer" / "tokenizer.json", where / "tokenizer.json")
+        made.append(where)
+    return made
+
+
+def ranks(program):
+    """1, 2, 3, 4, 5 and 8 ranks, greedy and sampled, both backends."""
+    for backend in ("cpu", "reference"):
+        for way in (GREEDY, SAMPLED):
+            options = generate("--backend", backend, *way, tokens=32 if backend == "cpu" else 12)
+            wanted = program.answers(1, *options, stdin=THREE)
+            for count in (2, 3, 4, 5, 8):
+                expect_equal(f"{backend} {way} on {count} ranks", program.answers(count, *options, stdin=THREE), wanted)
+
+
+def grids(program):
+    """Tensor ranks, copies of the expert set, and both together."""
+    for way in (GREEDY, SAMPLED):
+        options = generate(*way)
+        wanted = program.answers(1, *options, stdin=lines(5))
+        for count, layout in ((2, ("-tp", 2)), (3, ("-tp", 3)), (4, ("-tp", 2)), (5, ("-tp", 5)), (8, ("-tp", 8)),
+                              (8, ("-tp", 4)), (4, ("--expert-parallel-size", 2)), (6, ("--expert-parallel-size", 3)),
+                              (4, ("-tp", 2, "--expert-parallel-size", 1))):
+            found = program.answers(count, *options, *layout, stdin=lines(5))
+            expect_equal(f"{count} ranks {layout}", found, wanted)
+
+
+def company(program):
+    """Steps of 7, 64 and 2048 tokens; 1, 3 and 32 prompts at once; few or many sequences; each prompt alone."""
+    wanted = program.answers(1, *generate(*GREEDY), stdin=lines(32))
+    for size in (7, 64, 2048):
+        for count in (1, 3):
+            found = program.answers(count, *generate(*GREEDY, "--max-num-batched-tokens", size), stdin=lines(32))
+            expect_equal(f"steps of {size} on {count} ranks", found, wanted)
+    for most in (1, 3):
+        found = program.answers(2, *generate(*GREEDY, "--max-num-seqs", most), stdin=lines(32))
+        expect_equal(f"{most} sequences at once", found, wanted)
+    found = program.answers(2, *generate(*GREEDY, "--kv-cache-memory", "512K"), stdin=lines(32))
+    expect_equal("a small cache", found, wanted)
+    alone = b"".join(program.answers(2, *generate(*GREEDY), stdin=line + b"\n") for line in lines(8).splitlines())
+    expect_equal("each alone", alone, program.answers(2, *generate(*GREEDY), stdin=lines(8)))
+
+
+def threads(program):
+    """1, 2 and 3 threads a rank."""
+    for way in (GREEDY, SAMPLED):
+        wanted = program.answers(1, *generate(*way, "--threads", 1), stdin=lines(9))
+        for count, each in ((1, 2), (1, 3), (2, 2), (3, 1)):
+            found = program.answers(count, *generate(*way, "--threads", each), stdin=lines(9))
+            expect_equal(f"{count} ranks x {each} threads", found, wanted)
+
+
+def comms(program):
+    """comm_mpi and comm_shared."""
+    for way in (GREEDY, SAMPLED):
+        wanted = program.answers(1, *generate(*way), stdin=lines(9))
+        for comm in ("mpi", "shared"):
+            for count, layout in ((2, ()), (3, ()), (4, ("-tp", 2)), (8, ())):
+                found = program.answers(count, *generate(*way, "--comm", comm, *layout), stdin=lines(9))
+                expect_equal(f"{comm} on {count} ranks {layout}", found, wanted)
+
+
+def tiny(program):
+    """The tiny checkpoints: more ranks than key-value heads and than experts."""
+    with tempfile.TemporaryDirectory() as folder:
+        for model in tiny_models(folder):
+            for backend in ("cpu", "reference"):
+                for way in (GREEDY, SAMPLED):
+                    options = generate(*way, "--backend", backend, "--ignore-eos", model=model, tokens=24)
+                    text = b"The quick brown fox\njumps\nover the lazy dog again and again\n"
+                    wanted = program.answers(1, *options, stdin=text)
+                    for count, layout in ((2, ()), (3, ()), (4, ("-tp", 4)), (5, ("-tp", 5)), (8, ("-tp", 2))):
+                        found = program.answers(count, *options, *layout, stdin=text)
+                        expect_equal(f"{model.name} {backend} on {count} ranks {layout}", found, wanted)
+
+
+def paths(program):
+    """Every instruction path this machine has: the same bytes at any rank count within the path."""
+    for path in ("portable", "avx2", "avx512"):
+        options = generate(*GREEDY, "--cpu-path", path, tokens=16)
+        first = program.run(1, *options, stdin=THREE)
+        if first.returncode == 69:
+            print(f"  skipped: {path} (not on this machine)")
+            continue
+        expect_equal(f"{path} on 3 ranks", program.answers(3, *options, stdin=THREE), first.stdout)
+
+
+def gold(program):
+    """Greedy texts and chats of the demo model are those of Hugging Face transformers."""
+    wanted = json.loads((DEMO / "gold.json").read_text())
+    options = generate(*GREEDY, "--backend", "reference", "--ignore-eos", tokens=64)
+    for entry in wanted["greedy"]:
+        found = program.answers(2, *options, "--input", "text", stdin=entry["prompt"].encode())
+        expect_equal(entry["prompt"], found, (entry["text"] + "\n").encode())
+    options = generate(*GREEDY, "--backend", "reference", "--chat", tokens=64)
+    for entry in wanted["chat"]:
+        found = program.answers(2, *options, "--input", "text", stdin=entry["messages"][0]["content"].encode())
+        expect_equal(entry["messages"][0]["content"], found, (entry["text"] + "\n").encode())
+
+
+CASES = {case.__name__: case for case in (ranks, grids, company, threads, comms, tiny, paths, gold)}
+
+
+def main():
+    if len(sys.argv) != 4 or sys.argv[3] not in CASES:
+        fail(f"usage: laws.py BINARY MPIEXEC {'|'.join(CASES)}")
+    CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

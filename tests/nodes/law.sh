@@ -1,0 +1,160 @@
+#!/bin/bash
+# law.sh - the law over two nodes: the bytes of one rank, from 2 x 2 ranks of mpirun and of a Slurm job
+#
+# SPDX-License-Identifier: Apache-2.0
+#
+#   law.sh BINARY nodes|slurm    from the root of the project; exit code 77 where nodes or Slurm cannot be had
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+binary=$(realpath "$1")
+case=$2
+# shellcheck source=scripts/mpi_env.sh
+. "$root/scripts/mpi_env.sh"
+# The nodes have an interface of their own.
+unset OMPI_MCA_btl_tcp_if_include OMPI_MCA_oob_tcp_if_include
+
+work=$(mktemp -d)
+lab=$work/lab
+mkdir "$lab"
+script=nodes.sh
+clean() {
+    "$here/$script" "$lab" down || true
+    rm -rf "$work"
+}
+trap clean EXIT
+
+printf 'In the beginning\nstatic int\nDie Datei\nimport \nThe package\n' >"$work/prompts"
+greedy=(--temperature 0 --max-tokens 32)
+# shellcheck disable=SC2034 # named by "way"
+sampled=(--temperature 0.8 --top-p 0.95 --seed 7 --max-tokens 32)
+
+generate() {
+    local out=$1
+    shift
+    "$@" <"$work/prompts" >"$out" 2>"$out.err" || {
+        cat "$out.err"
+        echo "FAILED: $*"
+        exit 1
+    }
+}
+
+# same NAME: the answers in $work/NAME are those in $work/wanted and came from two nodes.
+same() {
+    cmp "$work/wanted" "$1" || {
+        echo "FAILED: $2 gives other bytes than one rank"
+        exit 1
+    }
+    grep -q 'on 2 nodes' "$1.err" || {
+        cat "$1.err"
+        echo "FAILED: $2 did not run on two nodes"
+        exit 1
+    }
+    echo "  equal: $2 ($(stat -c %s "$1") bytes)"
+}
+
+over_nodes() {
+    local way layout
+    case $("$binary" --version) in
+    *MPICH*)
+        echo "skipped: nodes (mpirun of Open MPI starts no program of MPICH)"
+        exit 77
+        ;;
+    esac
+    "$here/nodes.sh" "$lab" up 2
+    for way in greedy sampled; do
+        local -n options=$way
+        generate "$work/wanted" "$binary" generate --model "$root/models/demo" "${options[@]}"
+        for layout in '' '-tp 2' '-tp 4' '--comm mpi' '--comm shared' '--expert-parallel-size 2'; do
+            # shellcheck disable=SC2086 # a layout is one or two words
+            generate "$work/found" timeout -k 5 120 "$here/nodes.sh" "$lab" mpirun 2 "$binary" generate \
+                --model "$root/models/demo" "${options[@]}" $layout
+            same "$work/found" "2 nodes x 2 ranks, $way $layout"
+        done
+    done
+}
+
+slurm() {
+    "$here/slurm.sh" "$lab" run "$@"
+}
+
+# submit OPTION...: one job, waited for; the result is its number and state.
+submit() {
+    local job state i
+    job=$(slurm sbatch --parsable "$@")
+    for ((i = 0; i < 1200; i++)); do
+        state=$(slurm squeue -h -j "$job" -o %T 2>/dev/null || true)
+        [ -n "$state" ] || break
+        sleep 0.1
+    done
+    state=$(slurm scontrol show job "$job" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
+    echo "$job $state"
+}
+
+job_is_complete() {
+    [ "$2" = COMPLETED ] || {
+        cat "$work/folder/"*.err
+        echo "FAILED: job $1 ended as $2"
+        exit 1
+    }
+}
+
+over_slurm() {
+    local job state layout code=0
+    script=slurm.sh
+    "$here/slurm.sh" "$lab" up 2
+    generate "$work/wanted" "$binary" generate --model "$root/models/demo" "${greedy[@]}"
+    mkdir -p "$work/folder/build"
+    cd "$work/folder"
+
+    ln -s "$binary" build/switchyard
+    for layout in '' '-tp 2'; do
+        # shellcheck disable=SC2086
+        read -r job state < <(submit --nodes=2 --ntasks-per-node=2 "$root/launch/slurm/switchyard.sbatch" \
+            --model "$root/models/demo" --input-file "$work/prompts" "${greedy[@]}" $layout)
+        job_is_complete "$job" "$state"
+        mv "switchyard-$job.out" found
+        mv "switchyard-$job.err" found.err
+        same found "Slurm job of 2 x 2, build/switchyard $layout"
+    done
+
+    # Without one in the folder, the program on PATH.
+    mkdir bin
+    mv build/switchyard bin/
+    read -r job state < <(PATH=$PWD/bin:$PATH submit --nodes=2 --ntasks-per-node=2 \
+        "$root/launch/slurm/switchyard.sbatch" --model "$root/models/demo" --input-file "$work/prompts" "${greedy[@]}")
+    job_is_complete "$job" "$state"
+    mv "switchyard-$job.out" found
+    mv "switchyard-$job.err" found.err
+    same found "Slurm job of 2 x 2, switchyard on PATH"
+
+    # A plain command in a batch script is one rank, however many tasks the job could have.
+    read -r job state < <(submit --nodes=2 --ntasks-per-node=2 --output=plain --error=plain.err --wrap \
+        "exec '$binary' generate --model '$root/models/demo' --input-file '$work/prompts' ${greedy[*]}")
+    job_is_complete "$job" "$state"
+    cmp "$work/wanted" plain || {
+        echo "FAILED: a plain command in a batch script gives other bytes"
+        exit 1
+    }
+    echo "  equal: a plain command in a batch script"
+
+    # Four tasks that do not know of each other are refused, with the cause.
+    timeout -k 5 120 "$here/slurm.sh" "$lab" run srun --mpi=none -N 2 --ntasks-per-node=2 "$binary" generate \
+        --model "$root/models/demo" --input-file "$work/prompts" "${greedy[@]}" >alone 2>alone.err </dev/null || code=$?
+    if [ "$code" -eq 0 ] || [ -s alone ]; then
+        cat alone.err
+        echo "FAILED: four tasks without an MPI plug-in were not refused (exit code $code)"
+        exit 1
+    fi
+    echo "  refused: four tasks without an MPI plug-in: $(grep -m 1 -i 'mpi' alone.err || true)"
+}
+
+case $case in
+nodes) over_nodes ;;
+slurm) over_slurm ;;
+*)
+    echo "usage: law.sh BINARY nodes|slurm" >&2
+    exit 1
+    ;;
+esac

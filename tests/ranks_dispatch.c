@@ -1,0 +1,313 @@
+/* ranks_dispatch.c - every row reaches the slots it was sent to, and every result its row and choice
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "comm/dispatch.h"
+
+#include "ranks.h"
+
+#include "comm/comm_mpi.h"
+#include "comm/comm_shared.h"
+#include "kernels/reference/reference.h"
+
+enum { MAX_ROWS = 60, MAX_CHOICES = 8, MAX_WIDTH = 9, MAX_SLOTS = 64, ROUNDS = 60 };
+
+struct kind {
+    const char *name;
+    enum status (*open)(MPI_Comm mpi, size_t most_bytes, struct comm **out);
+};
+
+static struct kind kinds[] = {{"mpi", comm_mpi_open}, {"shared", comm_shared_open}};
+
+/* One dispatch: what all ranks agree on, and what this rank sends. */
+struct shape {
+    int tensor, width, choices, hot;
+    int rows; /* of this rank */
+    bool scaled;
+    struct placement placement;
+    int32_t slot[MAX_ROWS * MAX_CHOICES];
+    float scale[MAX_ROWS * MAX_CHOICES];
+    float x[MAX_ROWS * MAX_WIDTH];
+};
+
+static struct arena arena;
+static uint64_t common; /* the same stream on all ranks */
+static uint64_t own;    /* and one of this rank */
+
+/* Memory as it is at the start: zero. */
+static void fresh(void)
+{
+    memset(arena.base, 0, arena.used);
+    arena.used = 0;
+}
+
+static int below(uint64_t *stream, int n)
+{
+    *stream = *stream * 6364136223846793005u + 1442695040888963407u;
+    return (int)((*stream >> 33) % (uint64_t)n);
+}
+
+static int divisor(int of)
+{
+    int d = 1 + below(&common, of);
+
+    while (of % d)
+        d--;
+    return d;
+}
+
+/* Uneven ranks, some without slots, empty slots, replicas. */
+static void random_placement(struct placement *p)
+{
+    int experts = MAX_CHOICES + below(&common, 12), slots = experts + below(&common, MAX_SLOTS - experts);
+
+    assert_ok(placement_open(p, &arena, 2, experts, slots, ranks_size));
+    for (int r = 1; r < ranks_size; r++) {
+        int least = p->rank_first[r - 1], room = 1 + 2 * slots / ranks_size;
+
+        p->rank_first[r] = least + below(&common, room < slots - least ? room : slots - least + 1);
+    }
+    for (int layer = 0; layer < 2; layer++) {
+        int shift = below(&common, experts);
+
+        for (int r = 0; r < ranks_size; r++) {
+            for (int s = p->rank_first[r]; s < p->rank_first[r + 1]; s++)
+                p->expert[layer * slots + s] = s - p->rank_first[r] < experts ? (s + shift) % experts : -1;
+        }
+    }
+    assert_ok(placement_index(p));
+}
+
+/* Rows of this rank: the batch's rows are drawn for the groups, some of which get none. */
+static int random_rows(const struct grid *g)
+{
+    int left = below(&common, MAX_ROWS + 1), mine = 0;
+
+    for (int group = 0; group < g->groups; group++) {
+        int rows = below(&common, 3) == 0 ? 0 : below(&common, left + 1);
+
+        if (group == g->my_group)
+            mine = grid_rows(g, rows, g->my_part).count;
+        left -= rows;
+    }
+    return mine;
+}
+
+/* Different slots with experts for one row: of one rank if there is a hot one that has enough, else of any.
+ */
+static void choose_slots(const struct shape *s, int layer, int32_t *slot)
+{
+    const struct placement *p = &s->placement;
+    const int32_t *expert = p->expert + layer * p->slots;
+    int32_t list[MAX_SLOTS];
+    int from = s->hot >= 0 ? p->rank_first[s->hot] : 0,
+        to = s->hot >= 0 ? p->rank_first[s->hot + 1] : p->slots;
+    int count = 0;
+
+    for (int i = from; i < to; i++) {
+        if (expert[i] >= 0)
+            list[count++] = i;
+    }
+    if (count < s->choices) {
+        count = 0;
+        for (int i = 0; i < p->slots; i++) {
+            if (expert[i] >= 0)
+                list[count++] = i;
+        }
+    }
+    for (int k = 0; k < s->choices; k++) {
+        int at = k + below(&own, count - k);
+
+        slot[k] = list[at];
+        list[at] = list[k];
+    }
+}
+
+static void random_shape(struct shape *s, struct grid *g, struct comm *world, int layer)
+{
+    s->tensor = divisor(ranks_size);
+    assert_ok(grid_shape(g, ranks_size, ranks_rank, s->tensor, 0));
+    g->world = world;
+    s->width = 2 + below(&common, MAX_WIDTH - 1);
+    s->choices = 1 + below(&common, MAX_CHOICES);
+    s->hot = below(&common, 3) == 0 ? below(&common, ranks_size) : -1;
+    s->scaled = below(&common, 2);
+    if (below(&common, 3) == 0)
+        assert_ok(placement_spread(&s->placement, &arena, 2, 8, ranks_size, divisor(ranks_size)));
+    else
+        random_placement(&s->placement);
+    s->rows = random_rows(g);
+    for (int t = 0; t < s->rows; t++) {
+        choose_slots(s, layer, s->slot + t * s->choices);
+        for (int k = 0; k < s->choices; k++)
+            s->scale[t * s->choices + k] = (float)(1 + below(&own, 7));
+        for (int c = 0; c < s->width; c++)
+            s->x[t * MAX_WIDTH + c] = (float)(ranks_rank * MAX_ROWS + t + c);
+    }
+}
+
+static float factor(int slot)
+{
+    return (float)(slot + 2);
+}
+
+/* Groups cover all arrivals once; within a slot rows stand by source rank and row. */
+static bool grouped(const struct dispatch *d, const struct shape *s, struct matrix arrivals)
+{
+    int local = s->placement.rank_first[ranks_rank + 1] - s->placement.rank_first[ranks_rank];
+    bool seen[MAX_ROWS * MAX_CHOICES] = {false};
+    bool good = d->first[0] == 0 && d->first[local] == d->arriving && arrivals.rows == d->arriving;
+
+    for (int slot = 0; good && slot < local; slot++) {
+        for (int i = d->first[slot]; good && i < d->first[slot + 1]; i++) {
+            int row = d->order[i];
+
+            good = row >= 0 && row < d->arriving && !seen[row];
+            if (good)
+                seen[row] = true;
+            if (good && !s->scaled && i > d->first[slot])
+                good = arrivals.data[(ptrdiff_t)row * arrivals.stride] >
+                       arrivals.data[(ptrdiff_t)d->order[i - 1] * arrivals.stride];
+        }
+    }
+    return good;
+}
+
+static bool counted(const struct dispatch *d, const struct shape *s)
+{
+    int32_t mine[MAX_SLOTS] = {0};
+    bool good = d->sent == s->rows * s->choices;
+
+    for (int i = 0; i < d->sent; i++)
+        mine[s->slot[i]]++;
+    for (int slot = 0; slot < s->placement.slots; slot++)
+        good &= d->counts[(ptrdiff_t)ranks_rank * s->placement.slots + slot] == mine[slot];
+    return good;
+}
+
+/* What the experts of this rank would do: each slot multiplies by its own factor. */
+static void multiply(const struct dispatch *d, const struct shape *s, struct matrix arrivals, float *results)
+{
+    int begin = s->placement.rank_first[ranks_rank];
+    int local = s->placement.rank_first[ranks_rank + 1] - begin;
+
+    for (int slot = 0; slot < local; slot++) {
+        for (int i = d->first[slot]; i < d->first[slot + 1]; i++) {
+            for (int c = 0; c < d->width; c++)
+                results[d->order[i] * d->width + c] =
+                    arrivals.data[(ptrdiff_t)d->order[i] * arrivals.stride + c] * factor(begin + slot);
+        }
+    }
+}
+
+static bool returned_to_choices(const struct dispatch *d, const struct shape *s, struct matrix returned)
+{
+    bool good = returned.rows == d->sent;
+
+    for (int i = 0; good && i < s->rows * s->choices; i++) {
+        int t = i / s->choices;
+
+        good = d->place[i] >= 0 && d->place[i] < returned.rows;
+        for (int c = 0; good && c < s->width; c++) {
+            float wanted = s->x[t * MAX_WIDTH + c] * (s->scaled ? s->scale[i] : 1.0f) * factor(s->slot[i]);
+            float got = returned.data[(ptrdiff_t)d->place[i] * returned.stride + c];
+
+            good = got >= wanted && got <= wanted;
+        }
+    }
+    return good;
+}
+
+static void one_dispatch(struct comm *world, struct kernels *kernels)
+{
+    static struct shape s;
+    static float results[MAX_ROWS * MAX_CHOICES * MAX_WIDTH];
+    struct grid g;
+    struct dispatch d;
+    struct matrix x = {.data = s.x, .stride = MAX_WIDTH}, arrivals, returned;
+
+    fresh();
+    random_shape(&s, &g, world, 1);
+    x.rows = s.rows;
+    x.columns = s.width;
+    assert_ok(dispatch_open(&d, &arena, &g, kernels, &s.placement, s.width, MAX_ROWS, MAX_CHOICES));
+    for (int again = 0; again < 2; again++) {
+        assert_all_ok(dispatch_plan(&d, &s.placement, 1, s.slot, s.rows, s.choices));
+        assert_all(counted(&d, &s));
+        assert_all_ok(dispatch_send(&d, x, s.scaled ? s.scale : NULL, &arrivals));
+        assert_all(grouped(&d, &s, arrivals));
+        multiply(&d, &s, arrivals, results);
+        assert_all_ok(
+            dispatch_return(&d, (struct matrix){results, arrivals.rows, s.width, s.width}, &returned));
+        assert_all(returned_to_choices(&d, &s, returned));
+    }
+    dispatch_close(&d);
+}
+
+/* Runs `check` over each kind of comm. */
+static void over_all_kinds(void (*check)(struct comm *world, struct kernels *kernels))
+{
+    size_t counts = (size_t)ranks_size * MAX_SLOTS * sizeof(int32_t);
+    size_t rows = (size_t)MAX_ROWS * MAX_CHOICES * MAX_WIDTH * sizeof(float);
+    struct kernels *kernels;
+
+    assert_ok(arena_open(&arena, "dispatch test", 16 << 20));
+    assert_ok(reference_open(&kernels));
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct comm *world;
+
+        assert_all_ok(kinds[i].open(MPI_COMM_WORLD, counts > rows ? counts : rows, &world));
+        check(world, kernels);
+        world->close(world);
+    }
+    kernels->close(kernels);
+    arena_close(&arena);
+}
+
+static void many_dispatches(struct comm *world, struct kernels *kernels)
+{
+    common = 4711;
+    own = 4711 + 1000003 * (uint64_t)(ranks_rank + 1);
+    print_message("%s, seed %llu\n", world->kind, (unsigned long long)common);
+    for (int round = 0; round < ROUNDS; round++)
+        one_dispatch(world, kernels);
+}
+
+static void every_result_comes_back_to_its_row_and_choice(void **state)
+{
+    (void)state;
+    over_all_kinds(many_dispatches);
+}
+
+/* Twice the same slot for one row is more than a rank has room for; all ranks must say so, none may wait. */
+static void crowd(struct comm *world, struct kernels *kernels)
+{
+    const int32_t slot[] = {0, 0};
+    struct placement p;
+    struct grid g;
+    struct dispatch d;
+
+    fresh();
+    assert_ok(grid_shape(&g, ranks_size, ranks_rank, 0, 0));
+    g.world = world;
+    assert_ok(placement_spread(&p, &arena, 1, ranks_size, ranks_size, 1));
+    assert_ok(dispatch_open(&d, &arena, &g, kernels, &p, 4, 1, 2));
+    assert_all(dispatch_plan(&d, &p, 0, slot, ranks_rank == 0, 2) == STATUS_BUG);
+    assert_all(strstr(status_text(), "2 rows go to rank 0, which has room for 1") != NULL);
+    dispatch_close(&d);
+}
+
+static void all_ranks_refuse_more_rows_than_one_has_room_for(void **state)
+{
+    (void)state;
+    over_all_kinds(crowd);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_result_comes_back_to_its_row_and_choice),
+        cmocka_unit_test(all_ranks_refuse_more_rows_than_one_has_room_for),
+    };
+
+    return ranks_run(argc, argv, tests, sizeof tests / sizeof *tests);
+}

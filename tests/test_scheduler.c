@@ -1,0 +1,212 @@
+/* test_scheduler.c - every token is computed once, in order, in pages nobody else uses, and everything ends
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/scheduler.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { VOCABULARY = 100, STOP_ID = 99, POSITIONS = 200 };
+
+struct desk {
+    struct arena arena;
+    struct scheduler scheduler;
+    struct batch batch;
+    int owner[8][64];                    /* request that uses a page of a group, -1: none */
+    struct head_result results[16];
+    float value;
+    int32_t ids[16];
+};
+
+static const int stop_ids[] = {STOP_ID};
+
+static void open_desk(struct desk *d, struct scheduler_limits limits)
+{
+    memset(d, 0, sizeof *d);
+    memset(d->owner, -1, sizeof d->owner);
+    limits.vocabulary = VOCABULARY;
+    assert_int_equal(arena_open(&d->arena, "test", 16 << 20), STATUS_OK);
+    assert_int_equal(scheduler_open(&d->scheduler, &d->arena, &limits, NULL, stop_ids, 1), STATUS_OK);
+    assert_int_equal(batch_open(&d->batch, &d->arena, limits.sequences, limits.rows,
+                                limits.rows / PAGE_ROWS + limits.sequences + 1),
+                     STATUS_OK);
+    arena_seal(&d->arena);
+}
+
+static struct request_options greedy(int max_tokens)
+{
+    return (struct request_options){.sampling = {.top_p = 1}, .max_tokens = max_tokens};
+}
+
+static enum status add(struct desk *d, int prompt, int max_tokens)
+{
+    struct request_options options = greedy(max_tokens);
+    struct tokens room = scheduler_prompt(&d->scheduler);
+    int64_t number = d->scheduler.tail;
+
+    for (int i = 0; i < prompt && i < room.capacity; i++)
+        room.ids[i] = (int32_t)((number * 7 + i) % STOP_ID);
+    return scheduler_add(&d->scheduler, prompt, &options);
+}
+
+/* Checks the batch against the requests and marks pages; answers every wanted row with `token`. */
+static void check_batch(struct desk *d, int32_t token)
+{
+    const struct scheduler *s = &d->scheduler;
+    const struct batch *b = &d->batch;
+    int group = 0;
+    int wanted = 0;
+
+    assert_true(b->row_count <= s->limits.rows);
+    d->value = 1;
+    for (int i = 0; i < b->piece_count; i++) {
+        const struct batch_piece *piece = &b->pieces[i];
+        const struct request *r = s->running[piece->sequence];
+
+        assert_non_null(r);
+        assert_true(piece->group >= group); /* pieces of a group stand together */
+        group = piece->group;
+        assert_int_equal(piece->position, r->computed);
+        assert_memory_equal(b->tokens + piece->first_row, r->tokens + piece->position, piece->rows * sizeof(int32_t));
+        assert_int_equal(r->page_count * PAGE_ROWS >= piece->position + piece->rows, 1);
+        for (int page = 0; page < piece->new_pages; page++) {
+            int *owner = &d->owner[piece->group][b->pages[piece->first_page + page]];
+
+            assert_true(*owner < 0 || *owner == (int)r->number || *owner < (int)s->head ||
+                        s->ring[*owner % s->ring_size].state == REQUEST_FINISHED);
+            *owner = (int)r->number;
+        }
+        if (piece->want != BATCH_WANT_NONE) {
+            assert_int_equal(piece->position + piece->rows, r->count);
+            d->ids[wanted] = token;
+            d->results[wanted] = (struct head_result){.count = 1, .values = &d->value, .ids = &d->ids[wanted]};
+            wanted++;
+        }
+    }
+}
+
+static void step(struct desk *d, int32_t token)
+{
+    batch_clear(&d->batch);
+    assert_int_equal(scheduler_fill(&d->scheduler, &d->batch), STATUS_OK);
+    check_batch(d, token);
+    assert_int_equal(scheduler_advance(&d->scheduler, &d->batch, d->results), STATUS_OK);
+}
+
+static void drop_finished(struct desk *d)
+{
+    struct request *r;
+
+    while ((r = scheduler_oldest(&d->scheduler)) && r->state == REQUEST_FINISHED)
+        scheduler_drop(&d->scheduler);
+}
+
+static void a_long_prompt_is_cut_and_decodes_go_first(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){
+                      .sequences = 4, .rows = 16, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    assert_int_equal(add(&d, 4, 50), STATUS_OK);
+    step(&d, 1);
+    assert_int_equal(add(&d, 100, 5), STATUS_OK);
+    step(&d, 1);
+    assert_int_equal(d.batch.piece_count, 2);
+    assert_int_equal(d.batch.row_count, 16);
+    assert_int_equal(d.scheduler.ring[0].count, 6); /* the short one got its token */
+    assert_int_equal(d.scheduler.ring[1].computed, 15);
+    arena_close(&d.arena);
+}
+
+static void what_can_never_fit_is_refused_by_name(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){
+                      .sequences = 4, .rows = 16, .positions = POSITIONS, .pages_per_group = 4, .groups = 2});
+    assert_int_equal(add(&d, 0, 5), STATUS_BAD_INPUT);
+    assert_int_equal(add(&d, POSITIONS, 5), STATUS_BAD_INPUT);
+    assert_non_null(strstr(status_text(), "--max-model-len"));
+    assert_int_equal(add(&d, 60, 5), STATUS_BAD_INPUT);
+    assert_non_null(strstr(status_text(), "--kv-cache-memory"));
+    assert_int_equal(add(&d, 60, 4), STATUS_OK);
+    assert_int_equal(d.scheduler.tail, 1);
+    arena_close(&d.arena);
+}
+
+static void a_stop_token_ends_a_request_and_frees_its_pages(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){
+                      .sequences = 1, .rows = 64, .positions = POSITIONS, .pages_per_group = 4, .groups = 1});
+    assert_int_equal(add(&d, 20, 40), STATUS_OK);
+    assert_int_equal(add(&d, 20, 40), STATUS_OK); /* waits: one sequence at once */
+    step(&d, 5);
+    step(&d, STOP_ID);
+    assert_int_equal(d.scheduler.ring[0].state, REQUEST_FINISHED);
+    assert_int_equal(d.scheduler.ring[0].finish, FINISH_STOP);
+    assert_int_equal(d.scheduler.free_count[0], 4);
+    assert_int_equal(d.scheduler.reserved[0], 0);
+    step(&d, 5);
+    assert_int_equal(d.scheduler.ring[1].state, REQUEST_RUNNING);
+    arena_close(&d.arena);
+}
+
+static void everything_ends_whatever_comes(void **state)
+{
+    unsigned seed = (unsigned)time(NULL);
+
+    (void)state;
+    print_message("seed %u\n", seed);
+    srand(seed);
+    for (int round = 0; round < 50; round++) {
+        struct scheduler_limits limits = {.sequences = 1 + rand() % 8,
+                                          .rows = 8 + rand() % 60,
+                                          .positions = POSITIONS,
+                                          .pages_per_group = 13 + rand() % 50,
+                                          .groups = 1 + rand() % 5};
+        struct desk d;
+        int added = 0;
+        int steps = 0;
+
+        open_desk(&d, limits);
+        while (added < 60 || !scheduler_idle(&d.scheduler)) {
+            while (added < 60 && scheduler_has_room(&d.scheduler) && rand() % 3) {
+                assert_int_equal(add(&d, 1 + rand() % 150, 1 + rand() % 50), STATUS_OK);
+                added++;
+            }
+            step(&d, rand() % 20 == 0 ? STOP_ID : rand() % STOP_ID);
+            drop_finished(&d);
+            assert_true(++steps < 20000);
+        }
+        for (int group = 0; group < limits.groups; group++) {
+            assert_int_equal(d.scheduler.free_count[group], limits.pages_per_group);
+            assert_int_equal(d.scheduler.reserved[group], 0);
+        }
+        arena_close(&d.arena);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_long_prompt_is_cut_and_decodes_go_first),
+        cmocka_unit_test(what_can_never_fit_is_refused_by_name),
+        cmocka_unit_test(a_stop_token_ends_a_request_and_frees_its_pages),
+        cmocka_unit_test(everything_ends_whatever_comes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
