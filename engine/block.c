@@ -29,7 +29,7 @@ enum status block_forward(struct block *b, struct step *s, const struct weights_
     struct matrix rows, inner;
 
     if (s->rows == 0) {
-        *out = matrix_top(b->columns, 0);
+        *out = matrix_top(x, 0); /* no request of this group is in the batch */
         return STATUS_OK;
     }
     TRY(step_gather_rows(s, x, &rows));

@@ -98,8 +98,10 @@ enum status engine_size_cache(struct engine *e)
     size_t bytes = o->kv_cache_memory > 0 ? o->kv_cache_memory : (size_t)share;
     int64_t table = (e->max_positions + PAGE_ROWS - 1) / PAGE_ROWS;
     int64_t most = table * o->max_sequences;
-    int64_t pages = (int64_t)(bytes / page) < most ? (int64_t)(bytes / page) : most;
+    int64_t pages = page > 0 ? (int64_t)(bytes / page) : most; /* a rank without heads caches nothing */
 
+    if (pages > most)
+        pages = most;
     TRY(world->reduce(world, COMM_MIN, &pages, 1));
     if (pages < 1)
         return FAIL(STATUS_NO_MEMORY,
