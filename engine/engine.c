@@ -10,7 +10,6 @@
 
 static const size_t ARENA_BYTES = (size_t)4
                                   << 30; /* of address space: tensor headers, tables, messages of logits */
-static const double MEBIBYTE = 1024.0 * 1024.0;
 
 static uint64_t mix(uint64_t hash, const void *bytes, size_t count)
 {
@@ -105,8 +104,8 @@ enum status engine_size_cache(struct engine *e)
     TRY(world->reduce(world, COMM_MIN, &pages, 1));
     if (pages < 1)
         return FAIL(STATUS_NO_MEMORY,
-                    "the key-value cache: %.1f MiB do not hold one page of %d positions (%.1f MiB); raise %s",
-                    (double)bytes / MEBIBYTE, PAGE_ROWS, (double)page / MEBIBYTE,
+                    "the key-value cache: %.1f KiB do not hold one page of %d positions (%.1f KiB); raise %s",
+                    (double)bytes / 1024, PAGE_ROWS, (double)page / 1024,
                     o->kv_cache_memory > 0 ? "--kv-cache-memory"
                                            : "--gpu-memory-utilization, or free some memory");
     e->pages = (int)pages;

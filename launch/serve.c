@@ -33,9 +33,10 @@ struct serve {
 static enum status place_rank(struct serve *s, struct arena *arena)
 {
     struct process *p = &s->process;
+    bool reference = s->options->backend == OPTIONS_BACKEND_REFERENCE; /* works with one thread */
     struct topology_request request = {.node_rank = p->node_rank,
                                        .node_size = p->node_size,
-                                       .threads = s->options->threads,
+                                       .threads = reference ? 1 : s->options->threads,
                                        .cpus_per_task = s->environment->cpus_per_task};
     struct topology_scene scene = {
         .ranks = p->ranks, .nodes = p->nodes, .open_mpi = s->environment->open_mpi};
@@ -134,13 +135,26 @@ static struct sampling sampling_of(const struct options *o, const struct config 
     return s;
 }
 
-/* Rank 0 alone reads prompts. */
-static enum status open_input(struct serve *s)
+/* A place for --stats that cannot be written is found now, not after a long run. */
+static enum status check_stats(const char *path)
+{
+    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+    if (file < 0)
+        return FAIL(STATUS_IO, "--stats %s: %s", path, strerror(errno));
+    close(file);
+    return STATUS_OK;
+}
+
+/* Rank 0 alone reads prompts and writes statistics. */
+static enum status open_files(struct serve *s)
 {
     const char *path = s->options->input_file;
 
     if (s->process.rank != 0)
         return STATUS_OK;
+    if (s->options->stats)
+        TRY(check_stats(s->options->stats));
     s->input = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
     if (s->input < 0)
         return FAIL(STATUS_NO_INPUT, "--input-file %s: %s", path, strerror(errno));
@@ -180,7 +194,7 @@ static enum status serve(struct serve *s, struct arena *arena)
 
     TRY(process_compare(p, "options", options_value_hash(s->options)));
     TRY(process_watch(p, s->options->watchdog_timeout));
-    TRY(process_agree(p, open_input(s)));
+    TRY(process_agree(p, open_files(s)));
     TRY(place_rank(s, arena));
     TRY(process_agree(p, read_engine(s)));
     TRY(process_compare(p, "model", s->engine.fingerprint));

@@ -79,7 +79,7 @@ def model_files(program):
         weights.write_bytes(whole)
         config = json.loads((model / "config.json").read_text())
         for key, value, word in (("vocab_size", 6000, "embed_tokens"), ("hidden_size", 128, "shape"),
-                                 ("num_local_experts", 32, "experts"), ("architectures", ["MambaForCausalLM"], "Mamba"),
+                                 ("num_local_experts", 32, "router.weight"), ("architectures", ["MambaForCausalLM"], "Mamba"),
                                  ("surprise", 1, "surprise"), ("hidden_act", "gelu", "hidden_act")):
             (model / "config.json").write_text(json.dumps({**config, key: value}))
             expect_failure(generate(program, model), (65,), word)
@@ -110,10 +110,11 @@ def shards(program):
         expect_failure(generate(program, model), (65, 66), victim.name)
         victim.write_bytes(whole)
 
-        def narrow(header):
-            header.pop(next(name for name in header if name.endswith("o_proj.weight")))
+        def rename(header):
+            name = next(name for name in header if name != "__metadata__")
+            header[name + "x"] = header.pop(name)
 
-        edit_header(victim, narrow)
+        edit_header(victim, rename)
         expect_failure(generate(program, model), (65,), victim.name)
 
 
