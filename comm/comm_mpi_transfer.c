@@ -20,13 +20,15 @@ enum status comm_mpi_transfer_open(struct transfer *t, struct arena *arena, size
     t->limit = (int)limit;
     t->count = 0;
     t->pending = 0;
+    t->bytes = 0;
     TRY(arena_take_array(arena, limit, sizeof *t->requests, "MPI requests", &t->requests));
     TRY(arena_take_array(arena, limit, sizeof *t->peers, "peers of MPI requests", &t->peers));
     return arena_take_array(arena, limit, sizeof *t->ended, "ended MPI requests", &t->ended);
 }
 
-static MPI_Request *next_request(struct transfer *t, int peer)
+static MPI_Request *next_request(struct transfer *t, int peer, size_t bytes)
 {
+    t->bytes += bytes;
     t->peers[t->count] = peer;
     t->pending++;
     return &t->requests[t->count++];
@@ -46,7 +48,7 @@ enum status comm_mpi_transfer_send(struct transfer *t, int peer, const void *dat
     TRY(check_room(t, bytes));
     for (size_t at = 0; at < bytes; at += t->piece) {
         size_t length = bytes - at < t->piece ? bytes - at : t->piece;
-        MPI_Request *request = next_request(t, peer);
+        MPI_Request *request = next_request(t, peer, length);
 
         TRY(mpi_border_check(
             MPI_Isend((const unsigned char *)data + at, (int)length, MPI_BYTE, peer, TAG, t->mpi, request),
@@ -60,7 +62,7 @@ enum status comm_mpi_transfer_receive(struct transfer *t, int peer, void *data, 
     TRY(check_room(t, bytes));
     for (size_t at = 0; at < bytes; at += t->piece) {
         size_t length = bytes - at < t->piece ? bytes - at : t->piece;
-        MPI_Request *request = next_request(t, peer);
+        MPI_Request *request = next_request(t, peer, length);
 
         TRY(mpi_border_check(
             MPI_Irecv((unsigned char *)data + at, (int)length, MPI_BYTE, peer, TAG, t->mpi, request),
@@ -81,8 +83,10 @@ enum status comm_mpi_transfer_test(struct transfer *t, bool *some)
     if (ended == MPI_UNDEFINED)
         ended = t->pending;
     t->pending -= ended;
-    if (t->pending == 0)
+    if (t->pending == 0) {
         t->count = 0;
+        t->bytes = 0;
+    }
     *some = ended > 0;
     return STATUS_OK;
 }
@@ -111,6 +115,7 @@ enum status comm_mpi_transfer_finish(struct transfer *t)
     bool some;
 
     wait_open(&w, t->pauses, true, NULL);
+    w.bytes = t->bytes;
     while (status == STATUS_OK) {
         status = comm_mpi_transfer_test(t, &some);
         if (status != STATUS_OK || t->pending == 0)

@@ -25,6 +25,7 @@ struct transfer {
     int limit;  /* requests there is room for */
     int count;  /* requests begun since all were done */
     int pending;
+    size_t bytes; /* of all messages begun since all were done */
 };
 
 static const size_t COMM_MPI_TRANSFER_PIECE = (size_t)1 << 30;

@@ -112,6 +112,7 @@ static enum status settle(struct shared_comm *s, int first, int count)
         if (some)
             wait_again(&w);
         w.asks = s->transfer.pending > 0;
+        w.bytes = s->transfer.bytes;
         status = wait_round(&w, &nap);
         if (nap > 0) {
             name_missing(s, missing, absent);

@@ -10,8 +10,12 @@
 #include <sched.h>
 #include <string.h>
 
-static const int64_t YIELD_WOKEN = 50 * 1000;        /* somebody will wake this wait: then sleep soon */
-static const int64_t YIELD_ASKING = 2 * 1000 * 1000; /* nobody will: stay quick for the length of a step */
+static const int64_t YIELD_WOKEN = 50 * 1000;           /* somebody will wake this wait: then sleep soon */
+static const int64_t YIELD_ASKING = 2 * 1000 * 1000;    /* nobody will: stay quick for the length of a step */
+static const size_t MUCH = 64 << 10;                    /* bytes; an idle rank expects less */
+static const int64_t YIELD_PER_BYTE = 5;                /* as if 200 MB/s could be moved */
+static const int64_t YIELD_MOVING = 1000 * 1000 * 1000; /* and no longer than that */
+static const int64_t LONGEST_MOVING = 50 * 1000;
 static const int64_t FIRST_NAP = 20 * 1000;
 static const int64_t LONGEST_ASKING = 5 * 1000 * 1000;
 static const int64_t LONGEST_HELPING = 20 * 1000 * 1000; /* woken, but MPI may hold back something of ours */
@@ -41,6 +45,19 @@ static void pause_processor(void)
 #endif
 }
 
+static int64_t yield_time(const struct wait *w)
+{
+    int64_t moving;
+
+    if (!w->asks)
+        return YIELD_WOKEN;
+    if (w->bytes < MUCH)
+        return YIELD_ASKING;
+    moving = w->bytes < (size_t)(YIELD_MOVING / YIELD_PER_BYTE) ? (int64_t)w->bytes * YIELD_PER_BYTE
+                                                                : YIELD_MOVING;
+    return YIELD_ASKING + moving;
+}
+
 static int64_t longer(int64_t nap, int64_t longest)
 {
     if (nap == 0)
@@ -66,7 +83,7 @@ enum status wait_round(struct wait *w, int64_t *nap)
     }
     now = clock_now();
     if (w->yield_until == 0)
-        w->yield_until = now + (w->asks ? YIELD_ASKING : YIELD_WOKEN);
+        w->yield_until = now + yield_time(w);
     if (now < w->yield_until) {
         sched_yield();
         return STATUS_OK;
@@ -74,7 +91,7 @@ enum status wait_round(struct wait *w, int64_t *nap)
     if (helps)
         mpi_border_help();
     if (w->asks)
-        w->nap = longer(w->nap, LONGEST_ASKING);
+        w->nap = longer(w->nap, w->bytes < MUCH ? LONGEST_ASKING : LONGEST_MOVING);
     else
         w->nap = helps ? longer(w->nap, LONGEST_HELPING) : LONGEST_WOKEN;
     *nap = w->nap;

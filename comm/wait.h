@@ -21,11 +21,13 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct wait {
     int pauses;             /* left */
     bool asks;              /* nobody wakes this wait */
+    size_t bytes;           /* under way by MPI; the caller keeps it */
     bool begun;             /* a first round has passed */
     int64_t yield_until;    /* clock_now */
     int64_t nap;            /* the last one, nanoseconds; 0: none yet */

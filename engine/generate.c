@@ -200,12 +200,24 @@ static enum status follow(struct generate *g)
     }
 }
 
+/* Only rank 0 has the tokenizer; all must know which ids have a token. */
+static enum status agree_on_ids(struct generate *g)
+{
+    struct engine *e = g->engine;
+    int64_t limit = e->grid.rank == 0 ? g->scheduler.id_limit : e->config.vocabulary;
+
+    TRY(e->grid.world->reduce(e->grid.world, COMM_MIN, &limit, 1));
+    head_limit(&e->model.head, (int)limit);
+    return STATUS_OK;
+}
+
 enum status generate_run(struct generate *g, int64_t *refused)
 {
     struct engine *e = g->engine;
     struct summary *s = &g->summary;
     const struct experts *experts = &e->model.experts;
 
+    TRY(agree_on_ids(g));
     watch_clear_times();
     TRY(e->grid.rank == 0 ? lead(g) : follow(g));
     watch_enter(WATCH_END, -1);

@@ -7,10 +7,22 @@
 
 static const size_t ROUND_BYTES = (size_t)4 << 20;
 
-/* Floats of one wanted row from a rank whose slice has `slice` ids. */
-static size_t row_floats(int keep, int slice)
+/* How many of a rank's candidates travel: no more than it has ids with a token. */
+static int candidates_of(const struct head *h, int ranks, int rank, int keep)
 {
-    return keep == 0 ? (size_t)slice : 2 * (size_t)(keep < slice ? keep : slice);
+    struct range slice = weights_vocabulary(h->config, ranks, rank);
+    int ids = h->id_limit - slice.first;
+
+    ids = ids < 0 ? 0 : ids < slice.count ? ids : slice.count;
+    return keep < ids ? keep : ids;
+}
+
+/* Floats of one wanted row from a rank: its slice of the logits, or candidates and their ids. */
+static size_t row_floats(const struct head *h, int ranks, int rank, int keep)
+{
+    if (keep == 0)
+        return (size_t)weights_vocabulary(h->config, ranks, rank).count;
+    return 2 * (size_t)candidates_of(h, ranks, rank, keep);
 }
 
 size_t head_message_bytes(const struct config *c)
@@ -27,7 +39,7 @@ enum status head_open(struct head *h, struct arena *arena, const struct config *
     size_t wanted = (size_t)max_wanted;
     int slice = w->vocabulary.count > 0 ? w->vocabulary.count : 1;
 
-    *h = (struct head){.config = c, .weights = w, .max_wanted = max_wanted};
+    *h = (struct head){.config = c, .weights = w, .max_wanted = max_wanted, .id_limit = c->vocabulary};
     h->message_floats = head_message_bytes(c) / sizeof(float);
     TRY(arena_take_array(arena, wanted, sizeof *h->wanted, "wanted rows", &h->wanted));
     TRY(arena_take_array(arena, wanted, sizeof *h->keep, "candidates of wanted rows", &h->keep));
@@ -43,6 +55,11 @@ enum status head_open(struct head *h, struct arena *arena, const struct config *
     TRY(arena_take_array(arena, wanted, sizeof *h->results, "results", &h->results));
     TRY(arena_take_array(arena, wanted * (size_t)c->vocabulary, sizeof *h->values, "logits", &h->values));
     return arena_take_array(arena, wanted * HEAD_KEEP, sizeof *h->ids, "candidates", &h->ids);
+}
+
+void head_limit(struct head *h, int limit)
+{
+    h->id_limit = limit;
 }
 
 /* Lists the wanted rows of the batch with their candidates. */
@@ -111,16 +128,17 @@ static enum status write_row(struct head *h, struct step *s, int i, float *out, 
     struct kernels *k = s->kernels;
     int slice = h->weights->vocabulary.count;
     struct matrix row = matrix_rows(h->logits, i, 1);
-    size_t floats = row_floats(h->keep[i], slice);
+    size_t floats = row_floats(h, s->grid->ranks, s->grid->rank, h->keep[i]);
     int32_t columns[HEAD_KEEP];
     int keep = (int)(floats / 2);
+    int ids = h->id_limit - h->weights->vocabulary.first;
 
     *end = out + floats;
-    if (slice == 0)
+    if (floats == 0)
         return STATUS_OK;
     if (h->keep[i] == 0)
         return k->download(k, out, row.data, floats * sizeof(float));
-    TRY(k->candidates(k, row, keep, out, columns));
+    TRY(k->candidates(k, matrix_columns(row, 0, ids < slice ? ids : slice), keep, out, columns));
     for (int j = 0; j < keep; j++)
         columns[j] += h->weights->vocabulary.first;
     memcpy(out + keep, columns, (size_t)keep * sizeof(int32_t));
@@ -136,8 +154,7 @@ static void merge_candidates(struct head *h, const struct grid *g, int i)
     int taken = 0;
 
     for (int rank = 0; rank < g->ranks; rank++) {
-        int slice = weights_vocabulary(h->config, g->ranks, rank).count;
-        int keep = (int)(row_floats(h->keep[i], slice) / 2);
+        int keep = candidates_of(h, g->ranks, rank, h->keep[i]);
         const float *theirs = h->cursor[rank];
         const void *their_ids = theirs + keep;
 
@@ -185,8 +202,7 @@ static enum status send_round(struct head *h, struct step *s, int first, int end
     for (int rank = 0; rank < g->ranks; rank++) {
         h->bytes[rank] = 0;
         for (int i = first; i < end; i++)
-            h->bytes[rank] +=
-                row_floats(h->keep[i], weights_vocabulary(h->config, g->ranks, rank).count) * sizeof(float);
+            h->bytes[rank] += row_floats(h, g->ranks, rank, h->keep[i]) * sizeof(float);
     }
     for (int i = first; i < end; i++)
         TRY(write_row(h, s, i, out, &out));
@@ -229,7 +245,7 @@ enum status head_forward(struct head *h, struct step *s, const struct batch *b, 
             size_t more = 0;
 
             for (int rank = 0; rank < s->grid->ranks; rank++)
-                more += row_floats(h->keep[end], weights_vocabulary(h->config, s->grid->ranks, rank).count);
+                more += row_floats(h, s->grid->ranks, rank, h->keep[end]);
             if (end > first && floats + more > h->message_floats)
                 break;
             floats += more;

@@ -22,6 +22,7 @@ struct head {
     const struct config *config;
     const struct weights *weights;
     int max_wanted;
+    int id_limit; /* ids from here on have no token and are no candidates; V unless head_limit was called */
     int32_t *wanted;      /* [max wanted] rows of the batch */
     int32_t *keep;        /* [max wanted] candidates of each; 0: all logits */
     int32_t *mine;        /* [own rows] those of this rank, counted from its first own row */
@@ -44,6 +45,9 @@ size_t head_message_bytes(const struct config *c);
 
 enum status head_open(struct head *h, struct arena *arena, const struct config *c, const struct weights *w,
                       const struct step *s, int max_wanted);
+
+/* Ids from `limit` on are never candidates (a vocabulary padded beyond its tokenizer); equal on all ranks. */
+void head_limit(struct head *h, int limit);
 
 /* x[own rows, D] after the last layer; collective over the world. */
 enum status head_forward(struct head *h, struct step *s, const struct batch *b, struct matrix x);

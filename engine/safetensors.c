@@ -77,18 +77,16 @@ static enum status read_header(struct header *h)
 /* Counted before parsing, so that a file of ten million entries costs no memory. */
 static enum status check_count(const struct header *h)
 {
-    static const char mark[] = "\"data_offsets\"";
-    const char *at = h->text;
+    static const char before[] = "\"data", after[] = "_offsets\"";
     const char *end = h->text + h->bytes;
     int count = 0;
 
-    while (count <= TENSORS_MOST && (at = memmem(at, (size_t)(end - at), mark, sizeof mark - 1))) {
-        at += sizeof mark - 1;
-        count++;
-    }
-    if (count > TENSORS_MOST)
-        return FAIL(STATUS_BAD_INPUT, "%s: the header names more than %d tensors", h->file->path,
-                    TENSORS_MOST);
+    for (const char *at = h->text; (at = memchr(at, '_', (size_t)(end - at))); at++)
+        if (at - h->text >= (ptrdiff_t)sizeof before - 1 && end - at >= (ptrdiff_t)sizeof after - 1 &&
+            memcmp(at - (sizeof before - 1), before, sizeof before - 1) == 0 &&
+            memcmp(at, after, sizeof after - 1) == 0 && ++count > TENSORS_MOST)
+            return FAIL(STATUS_BAD_INPUT, "%s: the header names more than %d tensors", h->file->path,
+                        TENSORS_MOST);
     return STATUS_OK;
 }
 

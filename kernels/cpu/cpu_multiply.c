@@ -12,6 +12,9 @@ enum { BLOCK_ROWS = 96, BLOCK_INNER = 1024, SHORT = 24 };
 
 /* What follows is a template: the tile functions below call it with constants. */
 
+/* Loops over rows and panels run to the full bound with a condition inside, so that every compiler has
+ * dissolved them before it gives the sums to registers (clang takes up loops of one round too late). */
+
 /* The weights of number k, one panel after the other: how to read them. */
 enum read { READ_F32, READ_EVEN, READ_ODD };
 
@@ -31,26 +34,31 @@ LANES_INLINE void tile_step(struct lanes sum[TILE_ROWS][TILE_PANELS], const stru
 
     if (rows <= 3 || panels == 1) {
         LANES_UNROLL
-        for (int p = 0; p < panels; p++) {
-            struct lanes one = tile_weight(panel[p] + line, read);
+        for (int p = 0; p < TILE_PANELS; p++)
+            if (p < panels) {
+                struct lanes one = tile_weight(panel[p] + line, read);
 
-            LANES_UNROLL
-            for (int r = 0; r < rows; r++)
-                sum[r][p] = lanes_fma(lanes_set(t->x[r][k]), one, sum[r][p]);
-        }
+                LANES_UNROLL
+                for (int r = 0; r < TILE_ROWS; r++)
+                    if (r < rows)
+                        sum[r][p] = lanes_fma(lanes_set(t->x[r][k]), one, sum[r][p]);
+            }
         return;
     }
     LANES_UNROLL
-    for (int p = 0; p < panels; p++)
-        weight[p] = tile_weight(panel[p] + line, read);
+    for (int p = 0; p < TILE_PANELS; p++)
+        if (p < panels)
+            weight[p] = tile_weight(panel[p] + line, read);
     LANES_UNROLL
-    for (int r = 0; r < rows; r++) {
-        struct lanes input = lanes_set(t->x[r][k]);
+    for (int r = 0; r < TILE_ROWS; r++)
+        if (r < rows) {
+            struct lanes input = lanes_set(t->x[r][k]);
 
-        LANES_UNROLL
-        for (int p = 0; p < panels; p++)
-            sum[r][p] = lanes_fma(input, weight[p], sum[r][p]);
-    }
+            LANES_UNROLL
+            for (int p = 0; p < TILE_PANELS; p++)
+                if (p < panels)
+                    sum[r][p] = lanes_fma(input, weight[p], sum[r][p]);
+        }
 }
 
 LANES_INLINE void tile_inner(struct lanes sum[TILE_ROWS][TILE_PANELS], const struct cpu_tile *t,
@@ -60,8 +68,9 @@ LANES_INLINE void tile_inner(struct lanes sum[TILE_ROWS][TILE_PANELS], const str
     ptrdiff_t ahead = t->ahead;
 
     LANES_UNROLL
-    for (int p = 0; p < panels; p++)
-        panel[p] = t->panel[p];
+    for (int p = 0; p < TILE_PANELS; p++)
+        if (p < panels)
+            panel[p] = t->panel[p];
     if (format == DTYPE_F32) {
         for (int k = 0; k < t->inner; k++)
             tile_step(sum, t, panel, (ptrdiff_t)k * PANEL_LINE, READ_F32, k, rows, panels);
@@ -70,11 +79,12 @@ LANES_INLINE void tile_inner(struct lanes sum[TILE_ROWS][TILE_PANELS], const str
     for (int k = 0; k + 1 < t->inner; k += 2) {
         ptrdiff_t line = (ptrdiff_t)k * (PANEL_LINE / 2);
 
-        /* Asks for the next panels while these are multiplied: otherwise a few rows wait for memory between two panels
-         * (4 to 6 rows are a third slower). One row needs no help, its panels stream. */
+        /* Asks for the next panels while these are multiplied: otherwise a few rows wait for memory between
+         * two panels (4 to 6 rows are a third slower). One row needs no help, its panels stream. */
         LANES_UNROLL
-        for (int p = 0; p < panels && rows > 1; p++)
-            __builtin_prefetch(panel[p] + ahead + line, 0, 2);
+        for (int p = 0; p < TILE_PANELS; p++)
+            if (p < panels && rows > 1)
+                __builtin_prefetch(panel[p] + ahead + line, 0, 2);
         tile_step(sum, t, panel, line, READ_EVEN, k, rows, panels);
         tile_step(sum, t, panel, line, READ_ODD, k + 1, rows, panels);
     }
@@ -90,34 +100,38 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
     struct lanes sum[TILE_ROWS][TILE_PANELS];
 
     LANES_UNROLL
-    for (int r = 0; r < rows; r++) {
-        LANES_UNROLL
-        for (int p = 0; p < panels; p++) {
-            int left = t->columns - p * LANES;
+    for (int r = 0; r < TILE_ROWS; r++)
+        if (r < rows) {
+            LANES_UNROLL
+            for (int p = 0; p < TILE_PANELS; p++)
+                if (p < panels) {
+                    int left = t->columns - p * LANES;
 
-            sum[r][p] = !t->carry       ? lanes_set(0.0f)
-                        : left >= LANES ? lanes_load(t->out[r] + p * LANES)
-                                        : lanes_load_part(t->out[r] + p * LANES, left > 0 ? left : 0);
+                    sum[r][p] = !t->carry       ? lanes_set(0.0f)
+                                : left >= LANES ? lanes_load(t->out[r] + p * LANES)
+                                                : lanes_load_part(t->out[r] + p * LANES, left > 0 ? left : 0);
+                }
         }
-    }
     tile_inner(sum, t, format, rows, panels);
     LANES_UNROLL
-    for (int p = 0; p < panels; p++) {
-        int left = t->columns - p * LANES;
-        int kept = left >= LANES ? LANES : left > 0 ? left : 0;
+    for (int p = 0; p < TILE_PANELS; p++)
+        if (p < panels) {
+            int left = t->columns - p * LANES;
+            int kept = left >= LANES ? LANES : left > 0 ? left : 0;
 
-        LANES_UNROLL
-        for (int r = 0; r < rows; r++) {
-            struct lanes value = sum[r][p];
+            LANES_UNROLL
+            for (int r = 0; r < TILE_ROWS; r++)
+                if (r < rows) {
+                    struct lanes value = sum[r][p];
 
-            if (t->bias)
-                value = lanes_add(value, lanes_load_part(t->bias + p * LANES, kept));
-            if (kept == LANES)
-                lanes_store(t->out[r] + p * LANES, value);
-            else
-                lanes_store_part(t->out[r] + p * LANES, value, kept);
+                    if (t->bias)
+                        value = lanes_add(value, lanes_load_part(t->bias + p * LANES, kept));
+                    if (kept == LANES)
+                        lanes_store(t->out[r] + p * LANES, value);
+                    else
+                        lanes_store_part(t->out[r] + p * LANES, value, kept);
+                }
         }
-    }
 }
 
 /* One function for each height and width, BF16 and F32. */
@@ -138,9 +152,11 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
     T(1, 3)                                                                                                  \
     T(1, 4)                                                                                                  \
     T(1, 5)                                                                                                  \
-    T(1, 6) T(1, 7) T(1, 8) T(2, 1) T(2, 2) T(2, 3) T(2, 4) T(3, 1) T(3, 2) T(3, 3) T(3, 4) T(4, 1) T(4, 2)  \
-        T(5, 1) T(5, 2) T(6, 1) T(6, 2) T(7, 1) T(7, 2) T(8, 1) T(8, 2) T(9, 1) T(9, 2) T(10, 1) T(10, 2)    \
-            T(11, 1) T(11, 2) T(12, 1) T(12, 2)
+    T(1, 6)                                                                                                  \
+    T(1, 7)                                                                                                  \
+    T(1, 8) T(2, 1) T(2, 2) T(2, 3) T(2, 4) T(3, 1) T(3, 2) T(3, 3) T(3, 4) T(4, 1) T(4, 2) T(5, 1) T(5, 2)  \
+        T(6, 1) T(6, 2) T(7, 1) T(7, 2) T(8, 1) T(8, 2) T(9, 1) T(9, 2) T(10, 1) T(10, 2) T(11, 1) T(11, 2)  \
+            T(12, 1) T(12, 2)
 #elif defined(__AVX2__)
 #define TILES_OF(T) T(1, 1) T(1, 2) T(1, 3) T(1, 4) T(2, 1) T(2, 2) T(3, 1) T(3, 2) T(4, 1) T(5, 1) T(6, 1)
 #else

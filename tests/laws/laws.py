@@ -115,6 +115,23 @@ def tiny(program):
                         expect_equal(f"{model.name} {backend} on {count} ranks {layout}", found, wanted)
 
 
+def padded(program):
+    """A vocabulary beyond the tokenizer's last id: such ids are never chosen, on any number of ranks."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = tiny_models(folder)[0]
+        tokenizer = json.loads((model / "tokenizer.json").read_text())
+        tokenizer["model"]["vocab"] = {text: number for text, number in tokenizer["model"]["vocab"].items() if number < 128}
+        (model / "tokenizer.json").unlink()
+        (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+        for way in (GREEDY, SAMPLED, (*SAMPLED, "--top-k", 5)):
+            options = generate(*way, "--ignore-eos", model=model, tokens=24)
+            wanted = program.answers(1, *options, stdin=b"The quick brown fox\n")
+            if any(byte >= 128 for byte in wanted):
+                fail(f"ids beyond the tokenizer were chosen: {wanted!r}")
+            for count in (3, 8):
+                expect_equal(f"{way} on {count} ranks", program.answers(count, *options, stdin=b"The quick brown fox\n"), wanted)
+
+
 def paths(program):
     """Every instruction path this machine has: the same bytes at any rank count within the path."""
     for path in ("portable", "avx2", "avx512"):
@@ -139,7 +156,7 @@ def gold(program):
         expect_equal(entry["messages"][0]["content"], found, (entry["text"] + "\n").encode())
 
 
-CASES = {case.__name__: case for case in (ranks, grids, company, threads, comms, tiny, paths, gold)}
+CASES = {case.__name__: case for case in (ranks, grids, company, threads, comms, tiny, padded, paths, gold)}
 
 
 def main():
