@@ -70,15 +70,15 @@ void weights_read_end(struct weights_reader *r)
 void weights_read_report(const struct weights_reader *r)
 {
     double seconds = (double)(clock_now() - r->started) / 1e9;
-    double gigabytes = (double)r->file_bytes / 1e9;
-    double rate = seconds > 0 ? gigabytes / seconds : 0;
+    double megabytes = (double)r->file_bytes / 1e6;
+    double rate = seconds > 0 ? megabytes / seconds : 0;
 
     if (!r->speaks)
         return;
     if (isatty(STDERR_FILENO))
-        log_progress(1, "loaded weights: %.2f GB in %.1f s, %.2f GB/s", gigabytes, seconds, rate);
+        log_progress(1, "loaded weights: %.1f MB in %.1f s, %.0f MB/s", megabytes, seconds, rate);
     else
-        log_line(LOG_INFO, "loaded weights: %.2f GB in %.1f s, %.2f GB/s", gigabytes, seconds, rate);
+        log_line(LOG_INFO, "loaded weights: %.1f MB in %.1f s, %.0f MB/s", megabytes, seconds, rate);
 }
 
 /* Reads a rectangle into the walk's piece, where it lies without gaps. */

@@ -20,7 +20,7 @@ struct desk {
     struct arena arena;
     struct scheduler scheduler;
     struct batch batch;
-    int owner[8][64];                    /* request that uses a page of a group, -1: none */
+    int owner[8][64]; /* request that uses a page of a group, -1: none */
     struct head_result results[16];
     float value;
     int32_t ids[16];
@@ -75,7 +75,8 @@ static void check_batch(struct desk *d, int32_t token)
         assert_true(piece->group >= group); /* pieces of a group stand together */
         group = piece->group;
         assert_int_equal(piece->position, r->computed);
-        assert_memory_equal(b->tokens + piece->first_row, r->tokens + piece->position, piece->rows * sizeof(int32_t));
+        assert_memory_equal(b->tokens + piece->first_row, r->tokens + piece->position,
+                            piece->rows * sizeof(int32_t));
         assert_int_equal(r->page_count * PAGE_ROWS >= piece->position + piece->rows, 1);
         for (int page = 0; page < piece->new_pages; page++) {
             int *owner = &d->owner[piece->group][b->pages[piece->first_page + page]];
@@ -87,7 +88,8 @@ static void check_batch(struct desk *d, int32_t token)
         if (piece->want != BATCH_WANT_NONE) {
             assert_int_equal(piece->position + piece->rows, r->count);
             d->ids[wanted] = token;
-            d->results[wanted] = (struct head_result){.count = 1, .values = &d->value, .ids = &d->ids[wanted]};
+            d->results[wanted] =
+                (struct head_result){.count = 1, .values = &d->value, .ids = &d->ids[wanted]};
             wanted++;
         }
     }
@@ -114,8 +116,9 @@ static void a_long_prompt_is_cut_and_decodes_go_first(void **state)
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){
-                      .sequences = 4, .rows = 16, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    open_desk(&d,
+              (struct scheduler_limits){
+                  .sequences = 4, .rows = 16, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
     assert_int_equal(add(&d, 4, 50), STATUS_OK);
     step(&d, 1);
     assert_int_equal(add(&d, 100, 5), STATUS_OK);

@@ -145,22 +145,18 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
         tile_run(t, DTYPE_F32, rows, panels);                                                                \
     }
 
+#define TILES_2(T, rows) T(rows, 1) T(rows, 2)
+#define TILES_4(T, rows) TILES_2(T, rows) T(rows, 3) T(rows, 4)
+#define TILES_8(T, rows) TILES_4(T, rows) T(rows, 5) T(rows, 6) T(rows, 7) T(rows, 8)
+
 #if defined(__AVX512F__)
-#define TILES_OF(T)                                                                                          \
-    T(1, 1)                                                                                                  \
-    T(1, 2)                                                                                                  \
-    T(1, 3)                                                                                                  \
-    T(1, 4)                                                                                                  \
-    T(1, 5)                                                                                                  \
-    T(1, 6)                                                                                                  \
-    T(1, 7)                                                                                                  \
-    T(1, 8) T(2, 1) T(2, 2) T(2, 3) T(2, 4) T(3, 1) T(3, 2) T(3, 3) T(3, 4) T(4, 1) T(4, 2) T(5, 1) T(5, 2)  \
-        T(6, 1) T(6, 2) T(7, 1) T(7, 2) T(8, 1) T(8, 2) T(9, 1) T(9, 2) T(10, 1) T(10, 2) T(11, 1) T(11, 2)  \
-            T(12, 1) T(12, 2)
+#define TILES_LOW(T) TILES_8(T, 1) TILES_4(T, 2) TILES_4(T, 3) TILES_2(T, 4) TILES_2(T, 5) TILES_2(T, 6)
+#define TILES_HIGH(T) TILES_2(T, 7) TILES_2(T, 8) TILES_2(T, 9) TILES_2(T, 10) TILES_2(T, 11) TILES_2(T, 12)
+#define TILES_OF(T) TILES_LOW(T) TILES_HIGH(T)
 #elif defined(__AVX2__)
-#define TILES_OF(T) T(1, 1) T(1, 2) T(1, 3) T(1, 4) T(2, 1) T(2, 2) T(3, 1) T(3, 2) T(4, 1) T(5, 1) T(6, 1)
+#define TILES_OF(T) TILES_4(T, 1) TILES_2(T, 2) TILES_2(T, 3) T(4, 1) T(5, 1) T(6, 1)
 #else
-#define TILES_OF(T) T(1, 1) T(1, 2) T(2, 1) T(3, 1)
+#define TILES_OF(T) TILES_2(T, 1) T(2, 1) T(3, 1)
 #endif
 
 TILES_OF(TILE)
