@@ -95,12 +95,13 @@ struct rotation {
 };
 
 /* Keys and values of all sequences of one layer on this rank: pages of PAGE_ROWS positions from one pool. The
- * page number is good for every layer. Inside a page: [K local heads][PAGE_ROWS][W] keys, then the same of
- * values, in elements of the backend's cache_dtype. */
+ * page number is good for every layer. A page holds keys and values of all local
+ * heads in elements of the backend's cache_dtype, in an order that is the backend's own; it can be copied
+ * whole. */
 enum { PAGE_ROWS = 16 };
 
 struct cache_layer {
-    void *data; /* [pages] pages of cache_page_bytes(kernels, kv_heads, head_width) */
+    void *data; /* [pages] pages of kernels_page_bytes(kernels, kv_heads, head_width) */
     int pages;
     int kv_heads; /* held by this rank */
     int head_width;
