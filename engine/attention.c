@@ -68,9 +68,12 @@ static enum status attend_heads(struct attention_block *a, struct step *s, const
                                   .scale = c->attention_scale,
                                   .mask = kind->mask,
                                   .mask_size = kind->mask_size};
+    struct rotation rotation = kind->rope ? a->rope : a->no_rope;
 
+    rotation.query_gain = w->query_norm;
+    rotation.key_gain = w->key_norm;
     TRY(k->multiply(k, qkv, rows, &w->qkv, w->qkv_bias));
-    TRY(k->rotate(k, queries, keys, kind->rope ? &a->rope : &a->no_rope, c->head_width, s->positions));
+    TRY(k->rotate(k, queries, keys, &rotation, c->head_width, s->positions));
     TRY(k->append(k, kv->layer[layer], keys, values, s->spans, s->span_count));
     return k->attend(k, &attention);
 }

@@ -22,7 +22,7 @@ struct config_layer {
     int expert_layer; /* number among the layers with experts, -1 for dense */
 };
 
-enum config_qk_norm { QK_NORM_NONE, QK_NORM_HEAD_AFTER_ROPE_WEIGHTLESS };
+enum config_qk_norm { QK_NORM_NONE, QK_NORM_HEAD_AFTER_ROPE_WEIGHTLESS, QK_NORM_HEAD_BEFORE_ROPE };
 
 struct config {
     const char *family;       /* "llama4" */
@@ -57,6 +57,9 @@ struct config {
 
     enum score_kind score;
     bool renormalise;
+    bool route_bias; /* added to scores for the choice alone */
+    int groups, kept_groups;
+    float route_scale;
     bool weight_on_input; /* Llama 4 scales the expert's input, others its output */
 
     const struct config_layer *layer; /* [layers] */

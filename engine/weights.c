@@ -149,6 +149,10 @@ static enum status read_attention(struct walk *walk, struct weights_layer *l, in
         TRY(add_part(walk, &bias, ROLE_VALUE_BIAS, layer, keys));
         TRY(weights_read_vector(walk->reader, &l->qkv_bias, &bias, "attention biases"));
     }
+    if (c->qk_norm == QK_NORM_HEAD_BEFORE_ROPE) {
+        TRY(read_floats(walk, &l->query_norm, ROLE_QUERY_NORM, layer, whole(c->head_width)));
+        TRY(read_floats(walk, &l->key_norm, ROLE_KEY_NORM, layer, whole(c->head_width)));
+    }
     if (c->attention_bias_out)
         TRY(read_floats(walk, &l->out_bias, ROLE_OUT_BIAS, layer, w->columns));
     return STATUS_OK;
@@ -265,6 +269,8 @@ static enum status read_layer(struct walk *walk, int layer)
     if (!c->layer[layer].experts)
         return read_block(walk, &l->dense, ROLE_DENSE_GATE, layer, w->dense_columns);
     TRY(read_rows(walk, &l->router, ROLE_ROUTER, layer, whole(c->experts), c->width));
+    if (c->route_bias)
+        TRY(read_floats(walk, &l->route_bias, ROLE_ROUTER_BIAS, layer, whole(c->experts)));
     TRY(read_slots(walk, l->gate_up, layer, GATE_UP));
     TRY(read_slots(walk, l->down, layer, DOWN));
     if (c->shared_width > 0)

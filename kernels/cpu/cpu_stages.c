@@ -164,8 +164,7 @@ static enum status attend(struct kernels *k, const struct attention *a)
 
 static enum status route(struct kernels *k, const struct route *r)
 {
-    if (r->choices < 1 || r->choices > r->logits.columns)
-        return FAIL(STATUS_BUG, "%d choices among %d experts", r->choices, r->logits.columns);
+    TRY(route_check(r));
     return run(k, cpu_of(k)->stages->route, r, 3 * numbers(r->logits));
 }
 

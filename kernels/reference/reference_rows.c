@@ -90,12 +90,17 @@ static float temperature(const struct rotation *r, int32_t position)
     return (float)(1.0 + (double)r->temperature_scale * log1p(steps));
 }
 
-static void rotate_heads(struct matrix x, const struct rotation *r, int head_width, const int32_t *positions)
+static void rotate_heads(struct matrix x, const struct rotation *r, const float *gain, int head_width,
+                         const int32_t *positions)
 {
     for (int t = 0; t < x.rows; t++) {
         for (int first = 0; first < x.columns; first += head_width) {
             float *head = reference_rows_at(x, t) + first;
 
+            if (gain)
+                norm(head, head, gain, head_width, r->norm_epsilon);
+            if (!r->frequency)
+                continue;
             turn(head, r, positions[t]);
             if (r->norm_after)
                 norm(head, head, NULL, head_width, r->norm_epsilon);
@@ -116,10 +121,8 @@ enum status reference_rows_rotate(struct kernels *k, struct matrix q, struct mat
     if (r->temperature_scale != 0.0f && !(r->temperature_floor > 0.0f))
         return FAIL(STATUS_BUG, "temperature floor %g", (double)r->temperature_floor);
 
-    if (r->frequency) {
-        rotate_heads(q, r, head_width, positions);
-        rotate_heads(keys, r, head_width, positions);
-    }
+    rotate_heads(q, r, r->query_gain, head_width, positions);
+    rotate_heads(keys, r, r->key_gain, head_width, positions);
     if (r->temperature_scale != 0.0f) {
         for (int t = 0; t < q.rows; t++) {
             float factor = temperature(r, positions[t]);
