@@ -180,6 +180,8 @@ static enum status check_sizes(struct config *c, const struct json_at *text)
                     text->file, c->heads, c->width);
     if (c->head_width == 0)
         c->head_width = c->width / c->heads;
+    if (c->kv_heads == 0)
+        c->kv_heads = c->heads;
     if (c->heads % c->kv_heads != 0)
         return FAIL(STATUS_BAD_INPUT, "%s: %d attention heads are not a multiple of %d key-value heads",
                     text->file, c->heads, c->kv_heads);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const struct family *const families[] = {&family_llama4, &family_qwen3_moe, &family_mixtral,
-                                                &family_glm4_moe};
+                                                &family_olmoe, &family_glm4_moe};
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };
 

@@ -153,6 +153,7 @@ enum { FAMILY_NAME_BYTES = 256 }; /* enough for every name of every family */
 extern const struct family family_llama4;
 extern const struct family family_qwen3_moe;
 extern const struct family family_mixtral;
+extern const struct family family_olmoe;
 extern const struct family family_glm4_moe;
 
 #endif

@@ -56,8 +56,9 @@ static struct shape role_shape(const struct roles *r, enum family_role role)
     case ROLE_VALUE_BIAS:
         return vector(keys);
     case ROLE_QUERY_NORM:
+        return vector(c->qk_norm == QK_NORM_WHOLE_BEFORE_ROPE ? queries : c->head_width);
     case ROLE_KEY_NORM:
-        return vector(c->head_width);
+        return vector(c->qk_norm == QK_NORM_WHOLE_BEFORE_ROPE ? keys : c->head_width);
     case ROLE_ROUTER_BIAS:
         return vector(c->experts);
     case ROLE_ROUTER:
@@ -101,7 +102,7 @@ static bool wanted(const struct roles *r, enum family_role role, int layer)
     if (role == ROLE_OUT_BIAS)
         return c->attention_bias_out;
     if (role == ROLE_QUERY_NORM || role == ROLE_KEY_NORM)
-        return c->qk_norm == QK_NORM_HEAD_BEFORE_ROPE;
+        return c->qk_norm == QK_NORM_HEAD_BEFORE_ROPE || c->qk_norm == QK_NORM_WHOLE_BEFORE_ROPE;
     if (role == ROLE_ROUTER_BIAS)
         return kind->experts && c->route_bias;
     if (role == ROLE_ROUTER)

@@ -27,7 +27,7 @@ struct weights_layer {
     float *qkv_bias;              /* the same rows; NULL: none */
     struct weight out;            /* [own D columns, H * W] */
     float *out_bias;              /* [own D columns]; NULL: none */
-    float *query_norm, *key_norm; /* [W]; NULL: none */
+    float *query_norm, *key_norm; /* [W], or own heads * W; NULL: none */
     float *feed_norm;             /* [D] */
     struct weights_block dense;   /* dense layers */
     struct weights_block shared;  /* shared expert; rows == 0: none */
@@ -56,6 +56,9 @@ struct weights {
 
 /* Which heads, columns, vocabulary this rank holds; needs no tensors. */
 enum status weights_share(struct weights *w, const struct config *c, const struct grid *g);
+
+/* The key-value heads that part `part` of the group needs for its query heads. */
+struct range weights_kv_heads(const struct config *c, const struct grid *g, int part);
 
 /* Bytes that weights_open will take from the backend on this rank, from tensor headers alone. */
 enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,

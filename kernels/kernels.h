@@ -247,6 +247,17 @@ struct kernels {
     enum status (*multiply)(struct kernels *k, struct matrix out, struct matrix x, const struct weight *w,
                             const float *bias);
 
+    /* out[T, heads] = the sum of squares of each head of x [T, heads * W]. */
+    enum status (*squares)(struct kernels *k, struct matrix out, struct matrix x, int head_width);
+
+    /* x[T, N] *= rsqrt(sum of squares[t] / width + epsilon) * gain[N], squares [T, H] added in head order:
+     * the norm of a row of `width` numbers of which this rank holds N. gain in backend memory. */
+    enum status (*norm_by)(struct kernels *k, struct matrix x, struct matrix squares, int width,
+                           const float *gain, float epsilon);
+
+    /* Every number of x to -limit ... limit; NaN stays. */
+    enum status (*clamp)(struct kernels *k, struct matrix x, float limit);
+
     /* Turns q [T, heads * W] and keys [T, kv_heads * W] in place by `r`; positions [T] in host memory. */
     enum status (*rotate)(struct kernels *k, struct matrix q, struct matrix keys, const struct rotation *r,
                           int head_width, const int32_t *positions);

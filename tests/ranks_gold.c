@@ -123,7 +123,8 @@ static const struct {
 } models[] = {{"llama4_a", 0.021110692836860935},    {"llama4_a_sharded", 0.021110692836860935},
               {"llama4_b", 0.011826188312953591},    {"qwen3moe_a", 0.012785200336692368},
               {"qwen3moe_b", 0.020450588985846077},  {"mixtral", 0.016222674045861318},
-              {"mixtral_f16", 0.016222674045861318}, {"glm4moe", 0.039280286011161375}};
+              {"mixtral_f16", 0.016222674045861318}, {"olmoe", 0.013482198222262317},
+              {"olmoe_f32", 0.013482198222262317},   {"glm4moe", 0.039280286011161375}};
 
 static void check_all(struct rig_options options)
 {
@@ -205,7 +206,8 @@ static void check_law_of(const char *name)
 
 static void logits_do_not_depend_on_ranks(void **state)
 {
-    static const char *const names[] = {"llama4_b", "qwen3moe_a", "qwen3moe_b", "mixtral", "glm4moe"};
+    static const char *const names[] = {"llama4_b", "qwen3moe_a", "qwen3moe_b",
+                                        "mixtral",  "olmoe",      "glm4moe"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
