@@ -203,35 +203,6 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
                     (FUNCTION + 3 * (width + 16) * U) * largest(got_k[0] + i / width * width, width));
 }
 
-/* A norm over all heads of which this rank holds some, then the clamp. */
-static void check_whole_norm(struct kernels *reference, struct kernels *k)
-{
-    int rows = draw_rows(), width = agree_width(140), heads = agree_between(1, 6);
-    int own = agree_between(0, heads);
-    float *content = agree_random_rows(rows, heads * width), *gain = agree_random_rows(1, heads * width);
-    float *got[2];
-
-    for (int i = 0; i < 2; i++) {
-        struct kernels *backend = i == 0 ? reference : k;
-        struct framed x = agree_framed(backend, rows, heads * width, content);
-        struct framed squares = agree_framed(backend, rows, heads, NULL);
-        struct matrix mine = matrix_columns(x.view, 0, own * width);
-
-        agree_ok(backend, "squares", backend->squares(backend, squares.view, x.view, width));
-        agree_ok(backend, "norm_by",
-                 backend->norm_by(backend, mine, squares.view, heads * width,
-                                  agree_upload(backend, gain, (size_t)(heads * width)), 1e-5f));
-        agree_ok(backend, "clamp", backend->clamp(backend, mine, 0.5f));
-        agree_content(backend, &squares);
-        got[i] = agree_content(backend, &x);
-    }
-    for (int i = 0; i < rows * heads * width; i++) {
-        assert_true(i % (heads * width) >= own * width || fabsf(got[1][i]) <= 0.5f);
-        agree_close(k, "whole norm", i / (heads * width), i % (heads * width), got[1][i], got[0][i],
-                    (heads * width + 16) * U * fabs((double)got[0][i]));
-    }
-}
-
 static void check_activate(struct kernels *reference, struct kernels *k)
 {
     int rows = draw_rows(), width = agree_width(200);
@@ -582,7 +553,6 @@ AGREES(join, 12)
 AGREES(add, 12)
 AGREES(norm, 24)
 AGREES(rotate, 30)
-AGREES(whole_norm, 18)
 AGREES(activate, 18)
 AGREES(combine, 24)
 AGREES(multiply, 36)
@@ -611,7 +581,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(add_agrees_with_the_reference),
         cmocka_unit_test(norm_agrees_with_the_reference),
         cmocka_unit_test(rotate_agrees_with_the_reference),
-        cmocka_unit_test(whole_norm_agrees_with_the_reference),
         cmocka_unit_test(activate_agrees_with_the_reference),
         cmocka_unit_test(combine_agrees_with_the_reference),
         cmocka_unit_test(multiply_agrees_with_the_reference),
