@@ -18,6 +18,11 @@ struct attention_block {
     struct rotation rope, no_rope; /* of layers with and without rotary embedding */
     int32_t *kv_of;                /* [own heads] */
     struct matrix qkv;             /* [max rows, (own heads + 2 own kv heads) * W] */
+    struct range new_keys;         /* of own key-value heads, those that no earlier part holds */
+    int *key_widths;               /* [T] new_keys.count of each part; whole-width norms only */
+    struct matrix squares;         /* [max rows, own heads]; whole-width norms only, as the next two */
+    struct matrix key_squares;     /* [max rows, new keys] */
+    struct matrix all_squares;     /* [max rows, H] */
     struct matrix heads;           /* [max rows, own heads * W] */
     struct matrix joined;          /* [max rows, H * W]; T > 1 only */
     struct matrix columns;         /* [max rows, own columns of D] */

@@ -180,6 +180,8 @@ static enum status check_sizes(struct config *c, const struct json_at *text)
                     text->file, c->heads, c->width);
     if (c->head_width == 0)
         c->head_width = c->width / c->heads;
+    if (c->kv_heads == 0)
+        c->kv_heads = c->heads;
     if (c->heads % c->kv_heads != 0)
         return FAIL(STATUS_BAD_INPUT, "%s: %d attention heads are not a multiple of %d key-value heads",
                     text->file, c->heads, c->kv_heads);
@@ -213,12 +215,12 @@ static enum status read_stops(struct config *c, const struct json_at *at, bool *
     return STATUS_OK;
 }
 
-/* The classes of all families stand on 1 for the beginning and 2 for the end of text. */
-static enum status read_special(struct config *c, const struct json_at *outer, const struct json_at *text)
+static enum status read_special(struct config *c, const struct family *f, const struct json_at *outer,
+                                const struct json_at *text)
 {
     bool found;
 
-    c->bos = 1;
+    c->bos = f->bos;
     TRY(json_get_int(outer, "bos_token_id", 0, INT32_MAX, &c->bos));
     TRY(json_get_int(text, "bos_token_id", 0, INT32_MAX, &c->bos));
     if (c->bos >= c->vocabulary)
@@ -226,8 +228,8 @@ static enum status read_special(struct config *c, const struct json_at *outer, c
     TRY(read_stops(c, text, &found));
     if (!found)
         TRY(read_stops(c, outer, &found));
-    if (!found && c->vocabulary > 2)
-        c->stop[c->stop_count++] = 2;
+    if (!found && f->eos >= 0 && f->eos < c->vocabulary)
+        c->stop[c->stop_count++] = f->eos;
     TRY(json_get_bool(outer, "tie_word_embeddings", &c->tied));
     return json_get_bool(text, "tie_word_embeddings", &c->tied);
 }
@@ -254,7 +256,7 @@ static enum status read_model(struct config *c, struct arena *arena, const struc
     c->family = family->name;
     TRY(read_keys(c, family, &text));
     TRY(check_sizes(c, &text));
-    TRY(read_special(c, &outer, &text));
+    TRY(read_special(c, family, &outer, &text));
     return family->derive(c, arena, &text);
 }
 

@@ -22,7 +22,12 @@ struct config_layer {
     int expert_layer; /* number among the layers with experts, -1 for dense */
 };
 
-enum config_qk_norm { QK_NORM_NONE, QK_NORM_HEAD_AFTER_ROPE_WEIGHTLESS };
+enum config_qk_norm {
+    QK_NORM_NONE,
+    QK_NORM_HEAD_AFTER_ROPE_WEIGHTLESS,
+    QK_NORM_HEAD_BEFORE_ROPE,
+    QK_NORM_WHOLE_BEFORE_ROPE
+};
 
 struct config {
     const char *family;       /* "llama4" */
@@ -51,12 +56,16 @@ struct config {
     const float *frequency; /* [rotated / 2], scaling applied */
     float rope_attention_factor;
     enum config_qk_norm qk_norm;
+    float clip_qkv;          /* 0: off */
     bool temperature_tuning; /* on layers without rope */
     float temperature_scale, temperature_floor;
     float attention_scale; /* W^-0.5 unless the family says otherwise */
 
     enum score_kind score;
     bool renormalise;
+    bool route_bias; /* added to scores for the choice alone */
+    int groups, kept_groups;
+    float route_scale;
     bool weight_on_input; /* Llama 4 scales the expert's input, others its output */
 
     const struct config_layer *layer; /* [layers] */

@@ -60,7 +60,11 @@ static enum status choose(struct experts *e, struct step *s, int layer, struct m
                           .score = c->score,
                           .renormalise = c->renormalise,
                           .expert = e->expert,
-                          .weight = e->weight};
+                          .weight = e->weight,
+                          .bias = w->route_bias,
+                          .groups = c->groups,
+                          .kept_groups = c->kept_groups,
+                          .scale = c->route_scale};
 
     TRY(s->kernels->multiply(s->kernels, logits, normed, &w->router, NULL));
     TRY(s->kernels->route(s->kernels, &route));

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct family *const families[] = {&family_llama4};
+static const struct family *const families[] = {&family_llama4, &family_qwen3_moe, &family_mixtral,
+                                                &family_olmoe, &family_glm4_moe};
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };
 
@@ -129,6 +130,18 @@ bool family_listed(const char *const *list, const char *text)
 bool family_ignores(const struct family *f, const char *key)
 {
     return family_listed(ignored_everywhere, key) || family_listed(f->ignored_keys, key);
+}
+
+void family_number_experts(struct config *c, struct config_layer *layer)
+{
+    c->expert_layers = 0;
+    for (int i = 0; i < c->layers; i++)
+        layer[i].expert_layer = layer[i].experts ? c->expert_layers++ : -1;
+    if (c->expert_layers > 0)
+        return;
+    c->experts = 0;
+    c->choices = 0;
+    c->shared_width = 0;
 }
 
 /* Writes `number` where pattern says {layer} or {expert}; returns how many bytes of the pattern that took, 0:

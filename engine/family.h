@@ -30,7 +30,10 @@ enum family_role {
     ROLE_KEY_BIAS,
     ROLE_VALUE_BIAS,
     ROLE_OUT_BIAS,
+    ROLE_QUERY_NORM,
+    ROLE_KEY_NORM,
     ROLE_ROUTER,
+    ROLE_ROUTER_BIAS,
     ROLE_EXPERTS_GATE_UP, /* all experts of a layer in one tensor */
     ROLE_EXPERTS_DOWN,
     ROLE_EXPERT_GATE, /* one tensor per expert */
@@ -86,6 +89,8 @@ struct family {
     const char *const *ignored_keys; /* change nothing, beside those that every family ignores */
     const char *const *outer_keys;   /* beside text_config, ignored */
 
+    int bos, eos; /* of the family's class when the files name none; -1: none */
+
     /* Fills what does not follow from one key: layers, rotation, experts. All keys of the table are read. */
     enum status (*derive)(struct config *c, struct arena *arena, const struct json_at *text);
 
@@ -95,6 +100,35 @@ struct family {
     const char *layer_prefix;           /* "layers.": what follows up to a dot is a layer number */
     const char *const *skipped_tensors; /* beginnings of names of other parts (vision) */
 };
+
+/* The names that most families have, for a description's `names`. */
+#define FAMILY_USUAL_NAMES                                                                                   \
+    [ROLE_EMBEDDING] = "embed_tokens.weight", [ROLE_HEAD] = "lm_head.weight",                                \
+    [ROLE_FINAL_NORM] = "norm.weight", [ROLE_ATTENTION_NORM] = "layers.{layer}.input_layernorm.weight",      \
+    [ROLE_FEED_NORM] = "layers.{layer}.post_attention_layernorm.weight",                                     \
+    [ROLE_QUERY] = "layers.{layer}.self_attn.q_proj.weight",                                                 \
+    [ROLE_KEY] = "layers.{layer}.self_attn.k_proj.weight",                                                   \
+    [ROLE_VALUE] = "layers.{layer}.self_attn.v_proj.weight",                                                 \
+    [ROLE_OUT] = "layers.{layer}.self_attn.o_proj.weight",                                                   \
+    [ROLE_QUERY_BIAS] = "layers.{layer}.self_attn.q_proj.bias",                                              \
+    [ROLE_KEY_BIAS] = "layers.{layer}.self_attn.k_proj.bias",                                                \
+    [ROLE_VALUE_BIAS] = "layers.{layer}.self_attn.v_proj.bias",                                              \
+    [ROLE_OUT_BIAS] = "layers.{layer}.self_attn.o_proj.bias"
+
+/* The same for the tensors of "mlp". */
+#define FAMILY_MLP_NAMES                                                                                     \
+    [ROLE_QUERY_NORM] = "layers.{layer}.self_attn.q_norm.weight",                                            \
+    [ROLE_KEY_NORM] = "layers.{layer}.self_attn.k_norm.weight",                                              \
+    [ROLE_ROUTER] = "layers.{layer}.mlp.gate.weight",                                                        \
+    [ROLE_EXPERT_GATE] = "layers.{layer}.mlp.experts.{expert}.gate_proj.weight",                             \
+    [ROLE_EXPERT_UP] = "layers.{layer}.mlp.experts.{expert}.up_proj.weight",                                 \
+    [ROLE_EXPERT_DOWN] = "layers.{layer}.mlp.experts.{expert}.down_proj.weight",                             \
+    [ROLE_DENSE_GATE] = "layers.{layer}.mlp.gate_proj.weight",                                               \
+    [ROLE_DENSE_UP] = "layers.{layer}.mlp.up_proj.weight",                                                   \
+    [ROLE_DENSE_DOWN] = "layers.{layer}.mlp.down_proj.weight"
+
+/* Counts the layers with experts; in a model without any, the sizes of experts become 0. */
+void family_number_experts(struct config *c, struct config_layer *layer);
 
 /* NULL: none has this name, or lists this architecture. */
 const struct family *family_find(const char *name);
@@ -117,5 +151,9 @@ enum status family_tensor_name(const struct family *f, const struct family_prefi
 enum { FAMILY_NAME_BYTES = 256 }; /* enough for every name of every family */
 
 extern const struct family family_llama4;
+extern const struct family family_qwen3_moe;
+extern const struct family family_mixtral;
+extern const struct family family_olmoe;
+extern const struct family family_glm4_moe;
 
 #endif

@@ -72,15 +72,8 @@ static enum status derive_experts(struct config *c, struct arena *arena, struct 
     for (int i = 0; i < listed.count; i++)
         layer[listed.values[i]].experts = true;
 
-    c->expert_layers = 0;
-    for (int i = 0; i < c->layers; i++)
-        layer[i].expert_layer = layer[i].experts ? c->expert_layers++ : -1;
     c->shared_width = c->expert_width;
-    if (c->expert_layers == 0) {
-        c->experts = 0;
-        c->choices = 0;
-        c->shared_width = 0;
-    }
+    family_number_experts(c, layer);
     return STATUS_OK;
 }
 
@@ -145,7 +138,7 @@ static enum status derive(struct config *c, struct arena *arena, const struct js
     TRY(derive_masks(c, layer, text));
     TRY(json_get_bool(text, "attention_bias", &bias));
     TRY(json_get_bool(text, "use_qk_norm", &norm));
-    TRY(frequency_read(c, arena, text, 500000));
+    TRY(frequency_read(c, arena, text, 500000, 1));
     c->layer = layer;
     c->attention_bias_qkv = bias;
     c->attention_bias_out = bias;
@@ -167,6 +160,8 @@ const struct family family_llama4 = {
     .derived_keys = derived_keys,
     .ignored_keys = ignored_keys,
     .outer_keys = outer_keys,
+    .bos = 1,
+    .eos = 2,
     .derive = derive,
     .prefixes = (const struct family_prefix[]){{"language_model.model.", "language_model."},
                                                {"model.", ""},

@@ -53,14 +53,11 @@ static float stretch_one(const struct stretch *s, float frequency)
 
 static enum status check_keys(const struct json_at *at)
 {
-    static const char *const known[] = {"rope_type",
-                                        "type",
-                                        "rope_theta",
-                                        "factor",
-                                        "low_freq_factor",
-                                        "high_freq_factor",
-                                        "original_max_position_embeddings",
-                                        "partial_rotary_factor"};
+    static const char *const known[] = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor",
+                                        "high_freq_factor", "original_max_position_embeddings",
+                                        "partial_rotary_factor",
+                                        /* of images; positions of text are equal on all axes */
+                                        "mrope_section", "mrope_interleaved"};
     const char *key;
     json_t *value;
 
@@ -79,11 +76,11 @@ static enum status check_keys(const struct json_at *at)
 }
 
 /* *kind: "default" or "llama3". */
-static enum status read_kind(const struct json_at *at, const char **kind)
+static enum status read_kind(const struct json_at *at, const char **kind, float *part)
 {
     const char *name = "default";
     const char *old = NULL;
-    float part = 1;
+    float given = *part;
 
     TRY(check_keys(at));
     TRY(json_get_text(at, "rope_type", &name));
@@ -98,16 +95,18 @@ static enum status read_kind(const struct json_at *at, const char **kind)
                     "%s: \"%srope_type\" is \"%.40s\", which this version does not support; it knows default "
                     "and llama3",
                     at->file, at->path, name);
-    TRY(json_get_float(at, "partial_rotary_factor", 0, 1, &part));
-    if (part != 1.0f)
+    TRY(json_get_float(at, "partial_rotary_factor", 0, 1, &given));
+    if (*part == 1.0f && given != 1.0f)
         return FAIL(STATUS_BAD_INPUT,
                     "%s: \"%spartial_rotary_factor\" is %g, this family is supported with 1 only", at->file,
-                    at->path, (double)part);
+                    at->path, (double)given);
+    *part = given;
     *kind = name;
     return STATUS_OK;
 }
 
-enum status frequency_read(struct config *c, struct arena *arena, const struct json_at *at, float theta)
+enum status frequency_read(struct config *c, struct arena *arena, const struct json_at *at, float theta,
+                           float part)
 {
     struct stretch stretch = {.factor = 1};
     struct json_at newer, older, scaling;
@@ -121,10 +120,12 @@ enum status frequency_read(struct config *c, struct arena *arena, const struct j
         return FAIL(STATUS_BAD_INPUT, "%s: \"%srope_parameters\" and \"rope_scaling\" contradict each other",
                     at->file, at->path);
     TRY(json_get_float(at, "rope_theta", 1, THETA_MOST, &theta));
+    if (part != 1.0f)
+        TRY(json_get_float(at, "partial_rotary_factor", 0, 1, &part));
     inner = theta;
     scaling = newer.object ? newer : older;
     if (scaling.object) {
-        TRY(read_kind(&scaling, &kind));
+        TRY(read_kind(&scaling, &kind, &part));
         TRY(json_get_float(&scaling, "rope_theta", 1, THETA_MOST, &inner));
         if (inner != theta && json_has(at, "rope_theta"))
             return FAIL(STATUS_BAD_INPUT, "%s: \"%srope_theta\" is %g but %srope_theta is %g", at->file,
@@ -136,7 +137,7 @@ enum status frequency_read(struct config *c, struct arena *arena, const struct j
         return FAIL(STATUS_BAD_INPUT, "%s: \"%shead_dim\" is %d, rotary embedding needs an even number",
                     at->file, at->path, c->head_width);
 
-    c->rotated = c->head_width;
+    c->rotated = (int)((float)c->head_width * part) / 2 * 2;
     TRY(arena_take_array(arena, (size_t)c->rotated / 2, sizeof *frequency, "rotary frequencies", &frequency));
     for (int i = 0; i < c->rotated / 2; i++) {
         frequency[i] = 1.0f / powf(inner, (float)(2 * i) / (float)c->rotated);

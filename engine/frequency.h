@@ -16,8 +16,9 @@
 /* The keys of a config object that frequency_read looks at, NULL-terminated. */
 extern const char *const frequency_keys[];
 
-/* Fills rotated, frequency and rope_attention_factor; head_width is set already. `theta` is the family's
- * default, the whole head turns. */
-enum status frequency_read(struct config *c, struct arena *arena, const struct json_at *at, float theta);
+/* Fills rotated, frequency and rope_attention_factor; head_width is set already. `theta` and the
+ * `part` of a head that turns are the family's defaults; a part of 1 is the only one of its family. */
+enum status frequency_read(struct config *c, struct arena *arena, const struct json_at *at, float theta,
+                           float part);
 
 #endif

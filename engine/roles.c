@@ -55,6 +55,12 @@ static struct shape role_shape(const struct roles *r, enum family_role role)
     case ROLE_KEY_BIAS:
     case ROLE_VALUE_BIAS:
         return vector(keys);
+    case ROLE_QUERY_NORM:
+        return vector(c->qk_norm == QK_NORM_WHOLE_BEFORE_ROPE ? queries : c->head_width);
+    case ROLE_KEY_NORM:
+        return vector(c->qk_norm == QK_NORM_WHOLE_BEFORE_ROPE ? keys : c->head_width);
+    case ROLE_ROUTER_BIAS:
+        return vector(c->experts);
     case ROLE_ROUTER:
         return table(c->experts, c->width);
     case ROLE_EXPERTS_GATE_UP:
@@ -95,6 +101,10 @@ static bool wanted(const struct roles *r, enum family_role role, int layer)
         return c->attention_bias_qkv;
     if (role == ROLE_OUT_BIAS)
         return c->attention_bias_out;
+    if (role == ROLE_QUERY_NORM || role == ROLE_KEY_NORM)
+        return c->qk_norm == QK_NORM_HEAD_BEFORE_ROPE || c->qk_norm == QK_NORM_WHOLE_BEFORE_ROPE;
+    if (role == ROLE_ROUTER_BIAS)
+        return kind->experts && c->route_bias;
     if (role == ROLE_ROUTER)
         return kind->experts;
     if (role == ROLE_EXPERTS_GATE_UP || role == ROLE_EXPERTS_DOWN)

@@ -61,8 +61,8 @@ enum status step_gather_rows(struct step *s, struct matrix mine, struct matrix *
     return STATUS_OK;
 }
 
-enum status step_gather_columns(struct step *s, struct matrix mine, int units, int unit, struct matrix room,
-                                struct matrix *out)
+enum status step_gather_widths(struct step *s, struct matrix mine, int columns, struct matrix room,
+                               struct matrix *out)
 {
     const void *all;
 
@@ -72,13 +72,19 @@ enum status step_gather_columns(struct step *s, struct matrix mine, int units, i
     }
     TRY(check_gaps(mine));
     TRY(s->kernels->wait(s->kernels));
-    for (int p = 0; p < s->grid->tensor; p++) {
-        s->widths[p] = range_share(units, s->grid->tensor, p).count * unit;
+    for (int p = 0; p < s->grid->tensor; p++)
         s->bytes[p] = (size_t)s->rows * (size_t)s->widths[p] * sizeof(float);
-    }
     TRY(s->grid->group->all_gather(s->grid->group, mine.data, s->bytes, &all));
-    *out = matrix_columns(matrix_top(room, s->rows), 0, units * unit);
+    *out = matrix_columns(matrix_top(room, s->rows), 0, columns);
     return s->kernels->join(s->kernels, *out, all, s->widths, s->grid->tensor);
+}
+
+enum status step_gather_columns(struct step *s, struct matrix mine, int units, int unit, struct matrix room,
+                                struct matrix *out)
+{
+    for (int p = 0; p < s->grid->tensor; p++)
+        s->widths[p] = range_share(units, s->grid->tensor, p).count * unit;
+    return step_gather_widths(s, mine, units * unit, room, out);
 }
 
 enum status step_return_columns(struct step *s, struct matrix mine, int columns, struct matrix room,

@@ -50,6 +50,10 @@ enum status step_gather_rows(struct step *s, struct matrix mine, struct matrix *
 enum status step_gather_columns(struct step *s, struct matrix mine, int units, int unit, struct matrix room,
                                 struct matrix *out);
 
+/* The same for parts of s->widths[p] columns, which the caller has set, `columns` in all. */
+enum status step_gather_widths(struct step *s, struct matrix mine, int columns, struct matrix room,
+                               struct matrix *out);
+
 /* mine [rows, c], columns shared out as above with unit 1; room [own rows, columns]. */
 enum status step_return_columns(struct step *s, struct matrix mine, int columns, struct matrix room,
                                 struct matrix *out);

@@ -22,16 +22,23 @@ struct range weights_vocabulary(const struct config *c, int ranks, int rank)
     return ids;
 }
 
+struct range weights_kv_heads(const struct config *c, const struct grid *g, int part)
+{
+    struct range heads = range_share(c->heads, g->tensor, part);
+    int per_kv = c->heads / c->kv_heads;
+    struct range kv = {0};
+
+    if (heads.count > 0) {
+        kv.first = heads.first / per_kv;
+        kv.count = (heads.first + heads.count - 1) / per_kv - kv.first + 1;
+    }
+    return kv;
+}
+
 enum status weights_share(struct weights *w, const struct config *c, const struct grid *g)
 {
-    int per_kv = c->heads / c->kv_heads;
-
     w->heads = range_share(c->heads, g->tensor, g->my_part);
-    w->kv_heads = (struct range){0};
-    if (w->heads.count > 0) {
-        w->kv_heads.first = w->heads.first / per_kv;
-        w->kv_heads.count = (w->heads.first + w->heads.count - 1) / per_kv - w->kv_heads.first + 1;
-    }
+    w->kv_heads = weights_kv_heads(c, g, g->my_part);
     w->columns = range_share(c->width, g->tensor, g->my_part);
     w->dense_columns = range_share(c->dense_width, g->tensor, g->my_part);
     w->shared_columns = range_share(c->shared_width, g->tensor, g->my_part);
@@ -149,6 +156,14 @@ static enum status read_attention(struct walk *walk, struct weights_layer *l, in
         TRY(add_part(walk, &bias, ROLE_VALUE_BIAS, layer, keys));
         TRY(weights_read_vector(walk->reader, &l->qkv_bias, &bias, "attention biases"));
     }
+    if (c->qk_norm == QK_NORM_HEAD_BEFORE_ROPE) {
+        TRY(read_floats(walk, &l->query_norm, ROLE_QUERY_NORM, layer, whole(c->head_width)));
+        TRY(read_floats(walk, &l->key_norm, ROLE_KEY_NORM, layer, whole(c->head_width)));
+    }
+    if (c->qk_norm == QK_NORM_WHOLE_BEFORE_ROPE) {
+        TRY(read_floats(walk, &l->query_norm, ROLE_QUERY_NORM, layer, queries));
+        TRY(read_floats(walk, &l->key_norm, ROLE_KEY_NORM, layer, keys));
+    }
     if (c->attention_bias_out)
         TRY(read_floats(walk, &l->out_bias, ROLE_OUT_BIAS, layer, w->columns));
     return STATUS_OK;
@@ -265,6 +280,8 @@ static enum status read_layer(struct walk *walk, int layer)
     if (!c->layer[layer].experts)
         return read_block(walk, &l->dense, ROLE_DENSE_GATE, layer, w->dense_columns);
     TRY(read_rows(walk, &l->router, ROLE_ROUTER, layer, whole(c->experts), c->width));
+    if (c->route_bias)
+        TRY(read_floats(walk, &l->route_bias, ROLE_ROUTER_BIAS, layer, whole(c->experts)));
     TRY(read_slots(walk, l->gate_up, layer, GATE_UP));
     TRY(read_slots(walk, l->down, layer, DOWN));
     if (c->shared_width > 0)

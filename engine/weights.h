@@ -22,17 +22,19 @@ struct weights_block {
 };
 
 struct weights_layer {
-    float *attention_norm;       /* [D], backend memory */
-    struct weight qkv;           /* [own heads * W + 2 * own kv heads * W, D]: q rows, k rows, v rows */
-    float *qkv_bias;             /* the same rows; NULL: none */
-    struct weight out;           /* [own D columns, H * W] */
-    float *out_bias;             /* [own D columns]; NULL: none */
-    float *feed_norm;            /* [D] */
-    struct weights_block dense;  /* dense layers */
-    struct weights_block shared; /* shared expert; rows == 0: none */
-    struct weight router;        /* [E, D] */
-    struct weight *gate_up;      /* [own slots] [2F, D] */
-    struct weight *down;         /* [own slots] [D, F] */
+    float *attention_norm;        /* [D], backend memory */
+    struct weight qkv;            /* [own heads * W + 2 * own kv heads * W, D]: q rows, k rows, v rows */
+    float *qkv_bias;              /* the same rows; NULL: none */
+    struct weight out;            /* [own D columns, H * W] */
+    float *out_bias;              /* [own D columns]; NULL: none */
+    float *query_norm, *key_norm; /* [W], or own heads * W; NULL: none */
+    float *feed_norm;             /* [D] */
+    struct weights_block dense;   /* dense layers */
+    struct weights_block shared;  /* shared expert; rows == 0: none */
+    struct weight router;         /* [E, D] */
+    float *route_bias;            /* [E]; NULL: none */
+    struct weight *gate_up;       /* [own slots] [2F, D] */
+    struct weight *down;          /* [own slots] [D, F] */
 };
 
 struct weights {
@@ -54,6 +56,9 @@ struct weights {
 
 /* Which heads, columns, vocabulary this rank holds; needs no tensors. */
 enum status weights_share(struct weights *w, const struct config *c, const struct grid *g);
+
+/* The key-value heads that part `part` of the group needs for its query heads. */
+struct range weights_kv_heads(const struct config *c, const struct grid *g, int part);
 
 /* Bytes that weights_open will take from the backend on this rank, from tensor headers alone. */
 enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,

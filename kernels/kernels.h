@@ -87,8 +87,10 @@ struct rotation {
         *frequency;   /* [rotated / 2] radians per position (host memory); NULL: no rotary embedding (NoPE) */
     int rotated;      /* dimensions of a head that turn, even, <= W */
     bool interleaved; /* pairs (2i, 2i+1); otherwise halves (i, i + rotated / 2) */
-    float attention_factor; /* multiplies cosine and sine; 1 unless yarn says otherwise */
-    bool norm_after;        /* weightless RMS norm of each q and k head after turning (Llama 4) */
+    float attention_factor;             /* multiplies cosine and sine; 1 unless yarn says otherwise */
+    bool norm_after;                    /* weightless RMS norm of each q and k head after turning (Llama 4) */
+    const float *query_gain, *key_gain; /* [W] backend memory: RMS norm of each q and k head with this gain
+                                           before turning; NULL: none */
     float norm_epsilon;
     float temperature_scale; /* q *= 1 + scale * log1p(floor((position + 1) / floor)); 0: off */
     float temperature_floor;
@@ -141,7 +143,40 @@ struct route {
     bool renormalise; /* divide the weights of a row by their sum */
     int32_t *expert;  /* [T, k] out, host memory, best first */
     float *weight;    /* [T, k] out, host memory */
+
+    /* SCORE_SIGMOID only. With a bias or groups the choice is by falling score + bias, and weights are the
+     * scores alone. */
+    const float *bias; /* [E] backend memory; NULL: none */
+    int groups;        /* of E / groups neighbours each; up to 1: no groups */
+    int kept_groups;   /* whose two largest have the largest sums; the other groups are out */
+    float scale;       /* multiplies the weights at last; 0: they stay as they are */
 };
+
+enum { ROUTE_EXPERTS_MOST = 4096, ROUTE_GROUPS_MOST = 64 }; /* of a route with bias or groups */
+
+/* Does the route choose by score + bias? */
+static inline bool route_by_score(const struct route *r)
+{
+    return r->bias || r->groups > 1;
+}
+
+/* Can this route be computed at all? */
+static inline enum status route_check(const struct route *r)
+{
+    int experts = r->logits.columns;
+    int groups = r->groups > 1 ? r->groups : 1;
+    int kept = groups > 1 ? r->kept_groups : 1;
+
+    if (r->choices < 1 || r->choices > experts)
+        return FAIL(STATUS_BUG, "%d choices among %d experts", r->choices, experts);
+    if (route_by_score(r) && (r->score != SCORE_SIGMOID || experts > ROUTE_EXPERTS_MOST))
+        return FAIL(STATUS_BUG, "choice by score among %d experts, score %d", experts, (int)r->score);
+    if (groups > 1 && (groups > ROUTE_GROUPS_MOST || experts % groups != 0 || experts / groups < 2 ||
+                       kept < 1 || kept > groups || r->choices > experts / groups * kept))
+        return FAIL(STATUS_BUG, "%d choices in %d of %d groups of %d experts", r->choices, kept, groups,
+                    experts);
+    return STATUS_OK;
+}
 
 /* Rows for experts of this rank, grouped by slot, all at once. For each slot s the rows order[first[s]] ...
  * order[first[s + 1] - 1] of x go through  down( silu(gate x) * (up x) )  and the results land in the same
@@ -212,6 +247,17 @@ struct kernels {
     /* out[T, N] = x[T, K] W^T + bias; bias [N] floats in backend memory, NULL: none. */
     enum status (*multiply)(struct kernels *k, struct matrix out, struct matrix x, const struct weight *w,
                             const float *bias);
+
+    /* out[T, heads] = the sum of squares of each head of x [T, heads * W]. */
+    enum status (*squares)(struct kernels *k, struct matrix out, struct matrix x, int head_width);
+
+    /* x[T, N] *= rsqrt(sum of squares[t] / width + epsilon) * gain[N], squares [T, H] added in head order:
+     * the norm of a row of `width` numbers of which this rank holds N. gain in backend memory. */
+    enum status (*norm_by)(struct kernels *k, struct matrix x, struct matrix squares, int width,
+                           const float *gain, float epsilon);
+
+    /* Every number of x to -limit ... limit; NaN stays. */
+    enum status (*clamp)(struct kernels *k, struct matrix x, float limit);
 
     /* Turns q [T, heads * W] and keys [T, kv_heads * W] in place by `r`; positions [T] in host memory. */
     enum status (*rotate)(struct kernels *k, struct matrix q, struct matrix keys, const struct rotation *r,

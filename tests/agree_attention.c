@@ -328,9 +328,45 @@ static void attention_of_a_row_has_the_same_bytes_however_rows_come(void **unuse
     agree_each_law(16, check_law);
 }
 
+/* A norm over all heads of which this rank holds some, then the clamp. */
+static void check_whole_norm(struct kernels *reference, struct kernels *k)
+{
+    int rows = agree_width(40), width = agree_width(140), heads = agree_between(1, 6);
+    int own = agree_between(0, heads);
+    float *content = agree_random_rows(rows, heads * width), *gain = agree_random_rows(1, heads * width);
+    float *got[2];
+
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed x = agree_framed(backend, rows, heads * width, content);
+        struct framed squares = agree_framed(backend, rows, heads, NULL);
+        struct matrix mine = matrix_columns(x.view, 0, own * width);
+
+        agree_ok(backend, "squares", backend->squares(backend, squares.view, x.view, width));
+        agree_ok(backend, "norm_by",
+                 backend->norm_by(backend, mine, squares.view, heads * width,
+                                  agree_upload(backend, gain, (size_t)(heads * width)), 1e-5f));
+        agree_ok(backend, "clamp", backend->clamp(backend, mine, 0.5f));
+        agree_content(backend, &squares);
+        got[i] = agree_content(backend, &x);
+    }
+    for (int i = 0; i < rows * heads * width; i++) {
+        assert_true(i % (heads * width) >= own * width || fabsf(got[1][i]) <= 0.5f);
+        agree_close(k, "whole norm", i / (heads * width), i % (heads * width), got[1][i], got[0][i],
+                    (heads * width + 16) * 0x1p-24 * fabs((double)got[0][i]));
+    }
+}
+
+static void whole_norm_agrees_with_the_reference(void **unused)
+{
+    (void)unused;
+    agree_each(18, check_whole_norm);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_norm_agrees_with_the_reference),
         cmocka_unit_test(attention_agrees_with_the_reference),
         cmocka_unit_test(attention_of_a_row_has_the_same_bytes_however_rows_come),
     };

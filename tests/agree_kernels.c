@@ -173,6 +173,7 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
     int rows = draw_rows(), width = agree_width(140), heads = agree_between(0, 5),
         kv_heads = agree_between(0, 3);
     struct rotation r = draw_rotation(width);
+    float *gains = agree_chance(40) ? agree_random_rows(2, width) : NULL;
     float *queries = agree_random_rows(rows, heads * width),
           *keys = agree_random_rows(rows, kv_heads * width);
     int32_t *positions = agree_take((size_t)rows, sizeof *positions);
@@ -185,6 +186,8 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
         struct framed q = agree_framed(backend, rows, heads * width, queries);
         struct framed key = agree_framed(backend, rows, kv_heads * width, keys);
 
+        r.query_gain = gains ? agree_upload(backend, gains, (size_t)width) : NULL;
+        r.key_gain = gains ? agree_upload(backend, gains + width, (size_t)width) : NULL;
         agree_ok(backend, "rotate", backend->rotate(backend, q.view, key.view, &r, width, positions));
         got_q[i] = agree_content(backend, &q);
         got_k[i] = agree_content(backend, &key);
@@ -193,10 +196,11 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
      * errors. */
     for (int i = 0; i < rows * heads * width; i++)
         agree_close(k, "rotated query", i / (heads * width), i % (heads * width), got_q[1][i], got_q[0][i],
-                    (FUNCTION + 2 * width * U) * largest(got_q[0] + i / width * width, width));
+                    (FUNCTION + 3 * (width + 16) * U) * largest(got_q[0] + i / width * width, width));
     for (int i = 0; i < rows * kv_heads * width; i++)
         agree_close(k, "rotated key", i / (kv_heads * width), i % (kv_heads * width), got_k[1][i],
-                    got_k[0][i], (FUNCTION + 2 * width * U) * largest(got_k[0] + i / width * width, width));
+                    got_k[0][i],
+                    (FUNCTION + 3 * (width + 16) * U) * largest(got_k[0] + i / width * width, width));
 }
 
 static void check_activate(struct kernels *reference, struct kernels *k)
@@ -443,6 +447,9 @@ static void check_route(struct kernels *reference, struct kernels *k)
     float *logits = draw_logits(rows, experts, &plain);
     enum score_kind score = (enum score_kind)agree_between(SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN);
     bool renormalise = agree_chance(50);
+    bool corrected = plain && score == SCORE_SIGMOID && agree_chance(60);
+    float *bias = corrected ? agree_random_rows(1, experts) : NULL;
+    int groups = corrected && experts % 4 == 0 && experts >= 8 && choices <= experts / 2 ? 4 : 1;
     int32_t *expert[2];
     float *weight[2];
 
@@ -451,6 +458,12 @@ static void check_route(struct kernels *reference, struct kernels *k)
         struct framed l = agree_framed(backend, rows, experts, logits);
         struct route r = {.logits = l.view, .choices = choices, .score = score, .renormalise = renormalise};
 
+        if (corrected) {
+            r.bias = agree_upload(backend, bias, (size_t)experts);
+            r.groups = groups;
+            r.kept_groups = 2;
+            r.scale = 2.5f;
+        }
         expert[i] = r.expert = agree_take((size_t)(rows * choices), sizeof *r.expert);
         weight[i] = r.weight = agree_rows(rows, choices);
         agree_ok(backend, "route", backend->route(backend, &r));

@@ -120,9 +120,11 @@ static void check_model(const char *name, const struct rig_options *how, double 
 static const struct {
     const char *name;
     double mean;
-} models[] = {{"llama4_a", 0.021110692836860935},
-              {"llama4_a_sharded", 0.021110692836860935},
-              {"llama4_b", 0.011826188312953591}};
+} models[] = {{"llama4_a", 0.021110692836860935},    {"llama4_a_sharded", 0.021110692836860935},
+              {"llama4_b", 0.011826188312953591},    {"qwen3moe_a", 0.012785200336692368},
+              {"qwen3moe_b", 0.020450588985846077},  {"mixtral", 0.016222674045861318},
+              {"mixtral_f16", 0.016222674045861318}, {"olmoe", 0.013482198222262317},
+              {"olmoe_f32", 0.013482198222262317},   {"glm4moe", 0.039280286011161375}};
 
 static void check_all(struct rig_options options)
 {
@@ -149,7 +151,7 @@ static void one_group_of_all_ranks_has_the_gold_logits(void **state)
 }
 
 /* The law on logits: what all ranks compute together is, bit for bit, what one computes alone. */
-static void check_law(struct rig_options options)
+static void check_law(const char *name, struct rig_options options)
 {
     static float together[PROMPT][VOCABULARY];
     struct rig_options alone = {.comm = RIG_ALONE, .reference = options.reference, .threads = 1, .tensor = 1};
@@ -158,7 +160,10 @@ static void check_law(struct rig_options options)
     struct rig rig;
     bool equal = true;
 
-    options.model = alone.model = "tests/golden/llama4_b";
+    char directory[128];
+
+    snprintf(directory, sizeof directory, "tests/golden/%s", name);
+    options.model = alone.model = directory;
     read_gold(options.model, &gold);
     assert_all_ok(rig_open(&rig, &options));
     assert_all_ok(rig_run(&rig, gold.prompt, PROMPT, 0, true, &results));
@@ -179,21 +184,34 @@ static void check_law(struct rig_options options)
     assert_all(equal);
 }
 
+static void check_law_of(const char *name)
+{
+    for (int backend = 0; backend < 2; backend++) {
+        struct rig_options options = {.comm = RIG_SHARED, .reference = backend == 0, .tensor = 1};
+
+        options.threads = 2;
+        check_law(name, options);
+        options.threads = 1;
+        options.comm = RIG_MPI;
+        options.tensor = ranks_size;
+        check_law(name, options);
+        if (ranks_size % 2 != 0)
+            continue;
+        options.comm = RIG_SHARED;
+        options.tensor = 2;
+        options.expert_ranks = ranks_size / 2;
+        check_law(name, options);
+    }
+}
+
 static void logits_do_not_depend_on_ranks(void **state)
 {
+    static const char *const names[] = {"llama4_b", "qwen3moe_a", "qwen3moe_b",
+                                        "mixtral",  "olmoe",      "glm4moe"};
+
     (void)state;
-    for (int backend = 0; backend < 2; backend++) {
-        check_law(
-            (struct rig_options){.comm = RIG_SHARED, .reference = backend == 0, .threads = 2, .tensor = 1});
-        check_law((struct rig_options){
-            .comm = RIG_MPI, .reference = backend == 0, .threads = 1, .tensor = ranks_size});
-        if (ranks_size % 2 == 0)
-            check_law((struct rig_options){.comm = RIG_SHARED,
-                                           .reference = backend == 0,
-                                           .threads = 1,
-                                           .tensor = 2,
-                                           .expert_ranks = ranks_size / 2});
-    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_law_of(names[i]);
 }
 
 int main(int argc, char **argv)

@@ -335,10 +335,9 @@ static void test_what_could_change_the_arithmetic_is_refused_by_name(void **stat
     expect_refused(NESTED, "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\"}}", true,
                    "compressed-tensors");
     expect_refused(NESTED, "{\"quantization_config\": {\"quant_method\": \"fp8\"}}", false, "fp8");
-    expect_refused(NESTED, "{\"architectures\": [\"Qwen3MoeForCausalLM\"]}", true,
-                   "Qwen3MoeForCausalLM is not supported by this version; supported are "
-                   "Llama4ForConditionalGeneration and "
-                   "Llama4ForCausalLM");
+    expect_refused(NESTED, "{\"architectures\": [\"GptOssForCausalLM\"]}", true,
+                   "GptOssForCausalLM is not supported by this version; supported are "
+                   "Llama4ForConditionalGeneration, Llama4ForCausalLM, Qwen3MoeForCausalLM");
     expect_refused(NESTED, "{\"architectures\": \"-\"}", true, "architectures");
     expect_refused(NESTED, "{\"model_type\": \"llama\"}", false, "model_type");
 }

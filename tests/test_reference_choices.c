@@ -282,7 +282,12 @@ static void choose(const float *logits, enum score_kind score, bool renormalise,
                    float *weight)
 {
     float copy[E];
-    struct route r = {view(copy, 1, E), CHOICES, score, renormalise, expert, weight};
+    struct route r = {.logits = view(copy, 1, E),
+                      .choices = CHOICES,
+                      .score = score,
+                      .renormalise = renormalise,
+                      .expert = expert,
+                      .weight = weight};
 
     memcpy(copy, logits, sizeof copy);
     assert_int_equal(k->route(k, &r), STATUS_OK);

@@ -48,6 +48,41 @@ static float softmax_total(const float *logits, int count, float greatest)
     return lanes_sum(sum);
 }
 
+static float sigmoid(float logit)
+{
+    return 1.0f / (1.0f + lanes_exp_one(-logit));
+}
+
+/* The two largest of a group together. */
+static float group_score(const float *scores, int count)
+{
+    int32_t best[2];
+
+    largest(scores, count, 2, best);
+    return scores[best[0]] + scores[best[1]];
+}
+
+/* The experts with the largest score + bias, of the groups that are kept. */
+static void choose_by_score(const struct route *r, const float *logits, int32_t *expert)
+{
+    float scores[ROUTE_EXPERTS_MOST], sums[ROUTE_GROUPS_MOST];
+    int32_t order[ROUTE_GROUPS_MOST];
+    int experts = r->logits.columns;
+    int size = r->groups > 1 ? experts / r->groups : experts;
+
+    for (int e = 0; e < experts; e++)
+        scores[e] = sigmoid(logits[e]) + (r->bias ? r->bias[e] : 0.0f);
+    if (r->groups > 1) {
+        for (int g = 0; g < r->groups; g++)
+            sums[g] = group_score(scores + (ptrdiff_t)g * size, size);
+        largest(sums, r->groups, r->groups, order);
+        for (int g = r->kept_groups; g < r->groups; g++)
+            for (int i = 0; i < size; i++)
+                scores[order[g] * size + i] = -INFINITY;
+    }
+    largest(scores, experts, r->choices, expert);
+}
+
 static void weigh(const struct route *r, const float *logits, const int32_t *expert, float *weight)
 {
     float greatest = logits[expert[0]];
@@ -57,14 +92,16 @@ static void weigh(const struct route *r, const float *logits, const int32_t *exp
     for (int j = 0; j < r->choices; j++) {
         float logit = logits[expert[j]];
 
-        weight[j] = r->score == SCORE_SIGMOID ? 1.0f / (1.0f + lanes_exp_one(-logit))
-                                              : lanes_exp_one(logit - greatest) / all;
+        weight[j] = r->score == SCORE_SIGMOID ? sigmoid(logit) : lanes_exp_one(logit - greatest) / all;
         total += weight[j];
     }
     /* The small number keeps a row of vanishing scores from dividing by zero; it changes no other row. */
     if (r->renormalise || r->score == SCORE_SOFTMAX_CHOSEN)
         for (int j = 0; j < r->choices; j++)
             weight[j] /= total + 1e-20f;
+    if (r->scale != 0.0f)
+        for (int j = 0; j < r->choices; j++)
+            weight[j] *= r->scale;
 }
 
 void cpu_choose_route(const void *job, int part, int parts)
@@ -76,7 +113,10 @@ void cpu_choose_route(const void *job, int part, int parts)
         const float *logits = cpu_row(r->logits, t);
         int32_t *expert = r->expert + (ptrdiff_t)t * r->choices;
 
-        largest(logits, r->logits.columns, r->choices, expert);
+        if (route_by_score(r))
+            choose_by_score(r, logits, expert);
+        else
+            largest(logits, r->logits.columns, r->choices, expert);
         weigh(r, logits, expert, r->weight + (ptrdiff_t)t * r->choices);
     }
 }

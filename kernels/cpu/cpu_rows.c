@@ -198,10 +198,10 @@ static void sharpen(float *row, int columns, const struct rotation *r, int32_t p
         store_some(row + d, lanes_multiply(load_some(row + d, columns - d), factor), columns - d);
 }
 
-static void norm_heads(float *row, int columns, const struct cpu_rotate *c)
+static void norm_heads(float *row, int columns, const struct cpu_rotate *c, const float *gain)
 {
     for (int head = 0; head < columns; head += c->head_width)
-        norm_row(row + head, row + head, NULL, c->head_width, c->r->norm_epsilon);
+        norm_row(row + head, row + head, gain, c->head_width, c->r->norm_epsilon);
 }
 
 void cpu_rows_rotate(const void *job, int part, int parts)
@@ -213,6 +213,10 @@ void cpu_rows_rotate(const void *job, int part, int parts)
     for (int t = rows.first; t < rows.first + rows.count; t++) {
         float *q = cpu_row(c->q, t), *key = cpu_row(c->keys, t);
 
+        if (c->r->query_gain)
+            norm_heads(q, c->q.columns, c, c->r->query_gain);
+        if (c->r->key_gain)
+            norm_heads(key, c->keys.columns, c, c->r->key_gain);
         for (int i = 0; i < half; i += TURN_PAIRS) {
             struct range pairs = {.first = i, .count = half - i < TURN_PAIRS ? half - i : TURN_PAIRS};
             double angle[TURN_PAIRS];
@@ -224,8 +228,8 @@ void cpu_rows_rotate(const void *job, int part, int parts)
             turn_row(key, c->keys.columns, c, pairs, cosine, sine);
         }
         if (c->r->frequency && c->r->norm_after) {
-            norm_heads(q, c->q.columns, c);
-            norm_heads(key, c->keys.columns, c);
+            norm_heads(q, c->q.columns, c, NULL);
+            norm_heads(key, c->keys.columns, c, NULL);
         }
         if (c->r->temperature_scale != 0.0f)
             sharpen(q, c->q.columns, c->r, c->positions[t]);

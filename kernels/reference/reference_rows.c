@@ -90,12 +90,17 @@ static float temperature(const struct rotation *r, int32_t position)
     return (float)(1.0 + (double)r->temperature_scale * log1p(steps));
 }
 
-static void rotate_heads(struct matrix x, const struct rotation *r, int head_width, const int32_t *positions)
+static void rotate_heads(struct matrix x, const struct rotation *r, const float *gain, int head_width,
+                         const int32_t *positions)
 {
     for (int t = 0; t < x.rows; t++) {
         for (int first = 0; first < x.columns; first += head_width) {
             float *head = reference_rows_at(x, t) + first;
 
+            if (gain)
+                norm(head, head, gain, head_width, r->norm_epsilon);
+            if (!r->frequency)
+                continue;
             turn(head, r, positions[t]);
             if (r->norm_after)
                 norm(head, head, NULL, head_width, r->norm_epsilon);
@@ -116,10 +121,8 @@ enum status reference_rows_rotate(struct kernels *k, struct matrix q, struct mat
     if (r->temperature_scale != 0.0f && !(r->temperature_floor > 0.0f))
         return FAIL(STATUS_BUG, "temperature floor %g", (double)r->temperature_floor);
 
-    if (r->frequency) {
-        rotate_heads(q, r, head_width, positions);
-        rotate_heads(keys, r, head_width, positions);
-    }
+    rotate_heads(q, r, r->query_gain, head_width, positions);
+    rotate_heads(keys, r, r->key_gain, head_width, positions);
     if (r->temperature_scale != 0.0f) {
         for (int t = 0; t < q.rows; t++) {
             float factor = temperature(r, positions[t]);
@@ -127,6 +130,60 @@ enum status reference_rows_rotate(struct kernels *k, struct matrix q, struct mat
             for (int d = 0; d < q.columns; d++)
                 reference_rows_at(q, t)[d] *= factor;
         }
+    }
+    return STATUS_OK;
+}
+
+enum status reference_rows_squares(struct kernels *k, struct matrix out, struct matrix x, int head_width)
+{
+    (void)k;
+    if (head_width < 1 || out.rows != x.rows || x.columns != out.columns * head_width)
+        return FAIL(STATUS_BUG, "squares of [%d, %d] in heads of %d into [%d, %d]", x.rows, x.columns,
+                    head_width, out.rows, out.columns);
+    for (int t = 0; t < x.rows; t++) {
+        for (int h = 0; h < out.columns; h++) {
+            const float *head = reference_rows_at(x, t) + (ptrdiff_t)h * head_width;
+            float sum = 0.0f;
+
+            for (int d = 0; d < head_width; d++)
+                sum += head[d] * head[d];
+            reference_rows_at(out, t)[h] = sum;
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status reference_rows_norm_by(struct kernels *k, struct matrix x, struct matrix squares, int width,
+                                   const float *gain, float epsilon)
+{
+    (void)k;
+    if (squares.rows != x.rows || width < x.columns || (x.columns > 0 && !gain))
+        return FAIL(STATUS_BUG, "norm of [%d, %d] of %d by squares of %d rows", x.rows, x.columns, width,
+                    squares.rows);
+    for (int t = 0; t < x.rows; t++) {
+        float *row = reference_rows_at(x, t);
+        float sum = 0.0f;
+        float scale;
+
+        for (int h = 0; h < squares.columns; h++)
+            sum += reference_rows_at(squares, t)[h];
+        scale = 1.0f / sqrtf(sum / (float)width + epsilon);
+        for (int d = 0; d < x.columns; d++)
+            row[d] = row[d] * scale * gain[d];
+    }
+    return STATUS_OK;
+}
+
+enum status reference_rows_clamp(struct kernels *k, struct matrix x, float limit)
+{
+    (void)k;
+    if (!(limit > 0.0f))
+        return FAIL(STATUS_BUG, "clamp to %g", (double)limit);
+    for (int t = 0; t < x.rows; t++) {
+        float *row = reference_rows_at(x, t);
+
+        for (int d = 0; d < x.columns; d++)
+            row[d] = row[d] > limit ? limit : row[d] < -limit ? -limit : row[d];
     }
     return STATUS_OK;
 }

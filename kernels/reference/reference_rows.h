@@ -23,6 +23,10 @@ enum status reference_rows_norm(struct kernels *k, struct matrix out, struct mat
                                 float epsilon);
 enum status reference_rows_rotate(struct kernels *k, struct matrix q, struct matrix keys,
                                   const struct rotation *r, int head_width, const int32_t *positions);
+enum status reference_rows_squares(struct kernels *k, struct matrix out, struct matrix x, int head_width);
+enum status reference_rows_norm_by(struct kernels *k, struct matrix x, struct matrix squares, int width,
+                                   const float *gain, float epsilon);
+enum status reference_rows_clamp(struct kernels *k, struct matrix x, float limit);
 enum status reference_rows_gather(struct kernels *k, struct matrix out, struct matrix x, const int32_t *rows,
                                   const float *scale);
 enum status reference_rows_activate(struct kernels *k, struct matrix out, struct matrix gate_up);
