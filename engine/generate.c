@@ -27,6 +27,17 @@ static size_t arena_bytes(const struct engine *e)
            4 * (size_t)PROMPTS_LIMIT + ((size_t)64 << 20);
 }
 
+/* The end-of-text token of tokenizer_config.json stops too, when the model's own list does not name it. */
+static void add_stop(struct config *c, int id)
+{
+    if (id < 0 || c->stop_count == CONFIG_STOP_LIMIT)
+        return;
+    for (int i = 0; i < c->stop_count; i++)
+        if (c->stop[i] == id)
+            return;
+    c->stop[c->stop_count++] = id;
+}
+
 static enum status open_front(struct generate *g)
 {
     struct engine *e = g->engine;
@@ -44,6 +55,7 @@ static enum status open_front(struct generate *g)
                     "%s: tokenizer.json has ids up to %d, config.json a vocabulary of %d: they do not belong "
                     "together",
                     e->directory, tokenizer_size(g->tokenizer) - 1, e->config.vocabulary);
+    add_stop(&e->config, tokenizer_eos(g->tokenizer));
     if (g->options.chat)
         TRY(chat_find(&g->chat, e->config.model_type, g->tokenizer));
     TRY(scheduler_open(&g->scheduler, &g->arena, &limits, g->tokenizer, e->config.stop,

@@ -32,7 +32,7 @@ def main():
         seconds(batch, 65)
         times = [(seconds(batch, 1), seconds(batch, 65)) for _ in range(3)]  # prefill and one token; 64 more
         rates.append(64 * batch / statistics.median(long - short for short, long in times))
-    print(*rates)
+    print("rates:", *rates, flush=True)
 
 
 if __name__ == "__main__":
