@@ -21,6 +21,10 @@
 
 enum { LINE_BYTES = 2048, TEXT_BYTES = 1024, PLACE_BYTES = 96, NAMED_RANKS = 8 };
 
+/* A launcher that is told to end the job may drop what it has not forwarded yet (MPICH's does): the words go
+ * first. */
+static const int64_t FORWARD_NANOSECONDS = 200000000;
+
 static volatile sig_atomic_t stop_asked;
 
 static void note_stop(int number)
@@ -403,6 +407,7 @@ _Noreturn void process_fail(struct process *p, enum status status)
     watch_leave();
     if (!watch_told())
         print_failure(p->rank, status, status_place(), status_text(), "");
+    clock_sleep(FORWARD_NANOSECONDS);
     if (p->running)
         MPI_Abort(MPI_COMM_WORLD, status_exit_code(status));
     _exit(status_exit_code(status));

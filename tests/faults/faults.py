@@ -243,15 +243,22 @@ def finish(run, seconds):
 
 
 def killed(program):
-    """A rank killed by SIGKILL: the job ends within 10 s, names it, and fails."""
+    """A rank killed by SIGKILL: the job ends within 10 s, names it, and fails.
+
+    MPICH's launcher kills the survivors within 0.1 ms of the death, sometimes before one of them can speak; so there the
+    name must come in one of three jobs, and the end in time and the code in each."""
+    tries = 1 if program.is_open_mpi() else 3
     for comm in ("shared", "mpi"):
-        run = start_busy(program, 4, "--comm", comm)
-        os.kill(rank_process(run, 2), signal.SIGKILL)
-        said, seconds = finish(run, 30)
-        if run.returncode == 0 or "rank 2" not in said or seconds > 10:
-            fail(f"{comm}: exit {run.returncode} after {seconds:.1f} s:\n{said}")
-        line = next(line for line in said.splitlines() if "rank 2" in line)
-        print(f"  {comm}: exit {run.returncode} after {seconds:.1f} s: {line}", flush=True)
+        for left in reversed(range(tries)):
+            run = start_busy(program, 4, "--comm", comm)
+            os.kill(rank_process(run, 2), signal.SIGKILL)
+            said, seconds = finish(run, 30)
+            named = [line for line in said.splitlines() if "rank 2" in line]
+            if run.returncode == 0 or seconds > 10 or not (named or left):
+                fail(f"{comm}: exit {run.returncode} after {seconds:.1f} s:\n{said}")
+            print(f"  {comm}: exit {run.returncode} after {seconds:.1f} s: {named[0] if named else 'not named'}", flush=True)
+            if named:
+                break
 
 
 def stopped(program):

@@ -30,6 +30,10 @@ class Program:
         self.binary = os.path.abspath(binary)
         self.mpiexec = mpiexec
 
+    def is_open_mpi(self):
+        """Is the launcher Open MPI's?"""
+        return b"Open MPI" in subprocess.run([self.mpiexec, "--version"], capture_output=True, check=False).stdout
+
     def command(self, ranks, *options):
         return [self.mpiexec, "-n", str(ranks), self.binary, *map(str, options)]
 
