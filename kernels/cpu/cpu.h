@@ -2,9 +2,9 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * One instruction path is chosen when the backend opens (by CPUID, XGETBV and the caller's limit). Each path obeys the
- * law. AVX2 and AVX-512 add in the same order with the same instructions and give the same bytes, the portable path
- * does not; so all ranks open the same one. */
+ * One instruction path is chosen when the backend opens (by CPUID, XGETBV and the caller's limit). Each path
+ * obeys the law. AVX2 and AVX-512 add in the same order with the same instructions and give the same bytes,
+ * the portable path does not; so all ranks open the same one. */
 #ifndef CPU_H
 #define CPU_H
 

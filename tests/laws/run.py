@@ -32,7 +32,7 @@ class Program:
 
     def is_open_mpi(self):
         """Is the launcher Open MPI's?"""
-        return b"Open MPI" in subprocess.run([self.mpiexec, "--version"], capture_output=True, check=False).stdout
+        return b"OpenRTE" in subprocess.run([self.mpiexec, "--version"], capture_output=True, check=False).stdout
 
     def command(self, ranks, *options):
         return [self.mpiexec, "-n", str(ranks), self.binary, *map(str, options)]
