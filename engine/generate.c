@@ -216,7 +216,7 @@ static enum status follow(struct generate *g)
 static enum status agree_on_ids(struct generate *g)
 {
     struct engine *e = g->engine;
-    int64_t limit = e->grid.rank == 0 ? g->scheduler.id_limit : e->config.vocabulary;
+    int64_t limit = e->grid.rank == 0 ? g->scheduler.ground.id_limit : e->config.vocabulary;
 
     TRY(e->grid.world->reduce(e->grid.world, COMM_MIN, &limit, 1));
     head_limit(&e->model.head, (int)limit);

@@ -35,13 +35,9 @@ enum status scheduler_open(struct scheduler *s, struct arena *arena, const struc
 {
     size_t sequences = (size_t)limits->sequences;
 
-    *s = (struct scheduler){
-        .limits = *limits, .tokenizer = tokenizer, .stop_ids = stop_ids, .stop_count = stop_count};
-    s->id_limit = limits->vocabulary;
-    if (tokenizer && tokenizer_size(tokenizer) < s->id_limit)
-        s->id_limit = tokenizer_size(tokenizer);
+    *s = (struct scheduler){.limits = *limits};
+    TRY(request_ground_open(&s->ground, arena, limits->vocabulary, tokenizer, stop_ids, stop_count));
     s->ring_size = RING_PER_SEQUENCE * limits->sequences;
-    TRY(sampler_open(&s->sampler, arena, limits->vocabulary, s->id_limit));
     TRY(arena_take_array(arena, (size_t)s->ring_size, sizeof *s->ring, "requests", &s->ring));
     TRY(arena_take_array(arena, sequences, sizeof(void *), "running requests", &s->running));
     TRY(arena_take_array(arena, sequences, sizeof *s->take, "rows of requests", &s->take));
@@ -50,10 +46,6 @@ enum status scheduler_open(struct scheduler *s, struct arena *arena, const struc
                              &s->ring[i].tokens));
         TRY(arena_take_array(arena, (size_t)pages_for(limits->positions), sizeof(int32_t),
                              "pages of requests", &s->ring[i].pages));
-    }
-    if (tokenizer) {
-        s->scratch_bytes = detokenizer_room(tokenizer);
-        TRY(arena_take(arena, s->scratch_bytes, "text of a token", &s->scratch));
     }
     return open_pages(s, arena);
 }
@@ -71,34 +63,13 @@ struct tokens scheduler_prompt(struct scheduler *s)
 enum status scheduler_add(struct scheduler *s, int count, const struct request_options *options)
 {
     struct request *r = &s->ring[s->tail % s->ring_size];
-    int room = s->limits.positions - count;
-    int wanted = options->max_tokens < room ? options->max_tokens : room;
 
-    TRY(sampler_check(&options->sampling));
-    if (count < 1)
-        return FAIL(STATUS_BAD_INPUT, "the prompt has no tokens");
-    if (room < 1)
-        return FAIL(STATUS_BAD_INPUT,
-                    "the prompt has %d tokens, --max-model-len %d leaves no room for an answer", count,
-                    s->limits.positions);
-    if (pages_for(count + wanted) > s->limits.pages_per_group)
+    TRY(request_start(r, &s->ground, s->tail, count, s->limits.positions, options));
+    if (pages_for(r->most) > s->limits.pages_per_group)
         return FAIL(STATUS_BAD_INPUT,
                     "%d tokens of prompt and %d of answer can never fit: the key-value cache holds %d; raise "
                     "--kv-cache-memory or lower --max-tokens",
-                    count, wanted, s->limits.pages_per_group * PAGE_ROWS);
-    r->number = s->tail;
-    r->state = REQUEST_WAITING;
-    r->finish = FINISH_NONE;
-    r->prompt = r->count = count;
-    r->computed = 0;
-    r->most = count + wanted;
-    r->group = r->slot = -1;
-    r->page_count = 0;
-    r->sampling = options->sampling;
-    r->ignore_eos = options->ignore_eos;
-    r->arrived = clock_now();
-    if (s->tokenizer)
-        TRY(detokenizer_start(&r->text, s->tokenizer, options->stops, options->stop_count, false));
+                    count, r->most - count, s->limits.pages_per_group * PAGE_ROWS);
     s->tail++;
     return STATUS_OK;
 }
@@ -163,7 +134,6 @@ static void share_budget(struct scheduler *s)
 static enum status add_piece(struct scheduler *s, struct batch *b, struct request *r, int rows)
 {
     int needed = pages_for(r->computed + rows) - r->page_count;
-    bool last = r->computed + rows == r->count;
     struct batch_piece *piece = &b->pieces[b->piece_count];
 
     if (b->piece_count == b->max_pieces || b->row_count + rows > b->max_rows ||
@@ -177,10 +147,7 @@ static enum status add_piece(struct scheduler *s, struct batch *b, struct reques
                                   .position = r->computed,
                                   .first_page = b->page_count,
                                   .new_pages = needed};
-    if (last) {
-        piece->keep = sampler_needs(&r->sampling);
-        piece->want = piece->keep > 0 ? BATCH_WANT_CANDIDATES : BATCH_WANT_LOGITS;
-    }
+    request_wants(r, rows, piece);
     for (int i = 0; i < needed; i++) {
         int32_t page = s->free_pages[(size_t)r->group * (size_t)s->limits.pages_per_group +
                                      (size_t)--s->free_count[r->group]];
@@ -206,7 +173,7 @@ enum status scheduler_fill(struct scheduler *s, struct batch *b)
     return STATUS_OK;
 }
 
-static void finish_request(struct scheduler *s, struct request *r, enum request_finish why)
+static void finish_request(struct scheduler *s, struct request *r)
 {
     int32_t *stack = s->free_pages + (size_t)r->group * (size_t)s->limits.pages_per_group;
 
@@ -217,37 +184,7 @@ static void finish_request(struct scheduler *s, struct request *r, enum request_
     s->running[r->slot] = NULL;
     s->running_count--;
     r->state = REQUEST_FINISHED;
-    r->finish = why;
     r->ended = clock_now();
-}
-
-static bool is_stop_id(const struct scheduler *s, int32_t token)
-{
-    for (int i = 0; i < s->stop_count; i++)
-        if (s->stop_ids[i] == token)
-            return true;
-    return false;
-}
-
-static enum status take_token(struct scheduler *s, struct request *r, int32_t token)
-{
-    size_t bytes;
-
-    if (r->count == r->prompt)
-        r->first_token = clock_now();
-    r->tokens[r->count++] = token;
-    s->generated_tokens++;
-    if (!r->ignore_eos && is_stop_id(s, token)) {
-        finish_request(s, r, FINISH_STOP);
-        return STATUS_OK;
-    }
-    if (s->tokenizer)
-        TRY(detokenizer_push(&r->text, token, s->scratch, s->scratch_bytes, &bytes));
-    if (s->tokenizer && r->text.stopped)
-        finish_request(s, r, FINISH_STOP);
-    else if (r->count == r->most)
-        finish_request(s, r, FINISH_LENGTH);
-    return STATUS_OK;
 }
 
 enum status scheduler_advance(struct scheduler *s, const struct batch *b, const struct head_result *results)
@@ -258,7 +195,6 @@ enum status scheduler_advance(struct scheduler *s, const struct batch *b, const 
         const struct batch_piece *piece = &b->pieces[i];
         struct request *r = s->running[piece->sequence];
         const struct head_result *result = &results[next];
-        int32_t token;
 
         if (r->computed < r->prompt)
             s->prompt_tokens += piece->rows;
@@ -266,9 +202,10 @@ enum status scheduler_advance(struct scheduler *s, const struct batch *b, const 
         if (piece->want == BATCH_WANT_NONE)
             continue;
         next++;
-        TRY(sampler_pick(s->sampler, &r->sampling, result->values, result->ids, result->count,
-                         (uint64_t)r->number, (uint64_t)r->count, &token));
-        TRY(take_token(s, r, token));
+        s->generated_tokens++;
+        TRY(request_take(r, &s->ground, result));
+        if (r->finish != FINISH_NONE)
+            finish_request(s, r);
     }
     return STATUS_OK;
 }

@@ -12,40 +12,8 @@
 #include "comm/grid.h"
 #include "engine/base/arena.h"
 #include "engine/batch.h"
-#include "engine/detokenizer.h"
 #include "engine/head.h"
-#include "engine/sampler.h"
-
-enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_FINISHED };
-enum request_finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH };
-
-/* What the user asked for, beside the prompt. */
-struct request_options {
-    struct sampling sampling;
-    int max_tokens;
-    bool ignore_eos;
-    const char *const *stops;
-    int stop_count;
-};
-
-struct request {
-    int64_t number; /* in input order, from 0 */
-    enum request_state state;
-    enum request_finish finish;
-    int32_t *tokens; /* prompt, then what was generated */
-    int prompt;      /* tokens of the prompt */
-    int count;       /* tokens so far */
-    int computed;    /* positions whose keys and values are in the cache */
-    int most;        /* tokens it may come to */
-    int group;
-    int slot;
-    struct sampling sampling;
-    bool ignore_eos;
-    int page_count;                      /* pages in use */
-    int32_t *pages;                      /* [table pages] */
-    struct detokenizer text;             /* finds stop strings */
-    int64_t arrived, first_token, ended; /* clock_now */
-};
+#include "engine/request.h"
 
 struct scheduler_limits {
     int sequences; /* --max-num-seqs: running at once, over all groups */
@@ -58,13 +26,7 @@ struct scheduler_limits {
 
 struct scheduler {
     struct scheduler_limits limits;
-    const struct tokenizer *tokenizer; /* NULL: no text, so no stop strings */
-    const int *stop_ids;
-    int stop_count;
-    int id_limit; /* ids from here on are never sampled */
-    struct sampler *sampler;
-    char *scratch; /* text of one token */
-    size_t scratch_bytes;
+    struct request_ground ground;
 
     struct request *ring; /* [ring_size], request n at n % ring_size */
     int ring_size;

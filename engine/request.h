@@ -1,0 +1,73 @@
+/* request.h - what one user asked for, and how it takes what a step brought (rank 0 only)
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The scheduler decides when a request runs and on which pages; what it wants of a step and what it makes of
+ * the logits is decided here, and depends on nothing but the request itself. */
+#ifndef REQUEST_H
+#define REQUEST_H
+
+#include "engine/base/arena.h"
+#include "engine/batch.h"
+#include "engine/detokenizer.h"
+#include "engine/head.h"
+#include "engine/sampler.h"
+
+enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_FINISHED };
+enum request_finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH };
+
+/* What the user asked for, beside the prompt. */
+struct request_options {
+    struct sampling sampling;
+    int max_tokens;
+    bool ignore_eos;
+    const char *const *stops;
+    int stop_count;
+};
+
+struct request {
+    int64_t number; /* in input order, from 0 */
+    enum request_state state;
+    enum request_finish finish;
+    int32_t *tokens; /* prompt, then what was generated */
+    int prompt;      /* tokens of the prompt */
+    int count;       /* tokens so far */
+    int computed;    /* positions whose keys and values are in the cache */
+    int most;        /* tokens it may come to */
+    int group;
+    int slot;
+    struct sampling sampling;
+    bool ignore_eos;
+    int page_count;                      /* pages in use */
+    int32_t *pages;                      /* [table pages] */
+    struct detokenizer text;             /* finds stop strings */
+    int64_t arrived, first_token, ended; /* clock_now */
+};
+
+/* What all requests share. */
+struct request_ground {
+    const struct tokenizer *tokenizer; /* NULL: no text, so no stop strings */
+    const int *stop_ids;               /* tokens that end a text, by the model */
+    int stop_count;
+    int id_limit; /* ids from here on are never sampled */
+    struct sampler *sampler;
+    char *scratch; /* text of one token */
+    size_t scratch_bytes;
+};
+
+enum status request_ground_open(struct request_ground *g, struct arena *arena, int vocabulary,
+                                const struct tokenizer *tokenizer, const int *stop_ids, int stop_count);
+
+/* Sets r to its beginning; its prompt of `count` tokens stands in r->tokens, which holds `positions`.
+ * STATUS_BAD_INPUT says why it can never run. */
+enum status request_start(struct request *r, const struct request_ground *g, int64_t number, int count,
+                          int positions, const struct request_options *options);
+
+/* The logits that the piece of the step wants, which brings `rows` more positions into the cache. */
+void request_wants(const struct request *r, int rows, struct batch_piece *piece);
+
+/* Takes the results of a piece that wanted some: samples and appends. r->finish says whether it has ended;
+ * the scheduler then gives its pages back. */
+enum status request_take(struct request *r, const struct request_ground *g, const struct head_result *result);
+
+#endif
