@@ -10,8 +10,26 @@
 
 #include <stdio.h>
 
-/* Commands that need no exchanges: started by a launcher, the first rank alone works. */
-static int run_alone(const struct options *o, const struct environment *e)
+/* One of the two functions is there. */
+struct command {
+    enum options_command command;
+    int (*ranks)(const struct options *o,
+                 const struct environment *e); /* on all ranks, over MPI; exit code */
+    enum status (*alone)(const struct options *o, const struct environment *e, int answers);
+};
+
+/* Every command of options_table.c. */
+static const struct command commands[] = {
+    {.command = OPTIONS_GENERATE, .ranks = serve_generate},
+    {.command = OPTIONS_TOKENIZE, .alone = tokenize_run},
+    {.command = OPTIONS_DETOKENIZE, .alone = tokenize_run},
+};
+
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+/* Commands that need no exchanges: started by a launcher, the first rank alone works. Answers go to the
+ * descriptor `answers`, which the command closes; what libraries print to stdout goes to stderr. */
+static int run_alone(const struct command *command, const struct options *o, const struct environment *e)
 {
     int answers = -1;
     enum status status;
@@ -20,25 +38,11 @@ static int run_alone(const struct options *o, const struct environment *e)
         return 0;
     status = process_save_stdout(&answers);
     if (status == STATUS_OK)
-        status = tokenize_run(o, e, answers);
+        status = command->alone(o, e, answers);
     if (status != STATUS_OK)
         process_print(-1, status);
     return status_exit_code(status);
 }
-
-struct command {
-    enum options_command command;
-    bool ranks; /* runs on all of them */
-    int (*run)(const struct options *o, const struct environment *e);
-};
-
-static const struct command commands[] = {
-    {OPTIONS_GENERATE, true, serve_generate},
-    {OPTIONS_TOKENIZE, false, run_alone},
-    {OPTIONS_DETOKENIZE, false, run_alone},
-};
-
-enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static const struct command *find(int command)
 {
@@ -88,6 +92,7 @@ int main(int argc, char **argv)
 {
     static struct options options;
     static struct environment environment;
+    const struct command *command;
     enum status status;
 
     options_environment(&environment);
@@ -96,5 +101,7 @@ int main(int argc, char **argv)
         return refuse(find(options.command), &environment, status);
     if (options.request != OPTIONS_RUN)
         return answer(&options, &environment);
-    return find(options.command)->run(&options, &environment);
+    command = find(options.command);
+    return command->ranks ? command->ranks(&options, &environment)
+                          : run_alone(command, &options, &environment);
 }

@@ -10,18 +10,11 @@
 #include <string.h>
 
 enum {
-    ROW_LIMIT = 64,
+    ROW_LIMIT = 256,
     LONG_FIRST = 256, /* what getopt returns for row 0; below are letters */
     NAME_BYTES = 64,
+    LIST_BYTES = 512,
 };
-
-static int command_find(const char *name)
-{
-    for (int i = 0; i < OPTIONS_COMMAND_COUNT; i++)
-        if (strcmp(options_table_commands[i].name, name) == 0)
-            return options_table_commands[i].command;
-    return 0;
-}
 
 /* -- the environment --- */
 
@@ -124,28 +117,92 @@ static bool near(int distance, const char *word)
     return distance <= 2 + (int)strlen(word) / 6 && distance < (int)strlen(word);
 }
 
+/* -- commands --- */
+
+/* Words of `name` that stand at the start of the arguments; 0 unless all of them do. */
+static int words_found(const char *name, int argc, char *const *argv)
+{
+    int words = 0;
+
+    for (;;) {
+        size_t length = strcspn(name, " ");
+
+        if (words == argc || strlen(argv[words]) != length || strncmp(argv[words], name, length) != 0)
+            return 0;
+        words++;
+        if (!name[length])
+            return words;
+        name += length + 1;
+    }
+}
+
+/* The command that these arguments start with, and how many of them name it; NULL: none. */
+static const struct options_command_row *command_find(int argc, char *const *argv, int *words)
+{
+    for (const struct options_command_row *c = options_table_commands; c->name; c++) {
+        *words = words_found(c->name, argc, argv);
+        if (*words)
+            return c;
+    }
+    return NULL;
+}
+
+/* Is this the first word of a name of two, "bench latency"? */
+static bool command_starts(const struct options_command_row *command, const char *word)
+{
+    return strncmp(command->name, word, strlen(word)) == 0 && command->name[strlen(word)] == ' ';
+}
+
+/* "generate, tokenize and detokenize": all names, or those of two words that start with `first`. */
+static void list_commands(char out[static LIST_BYTES], const char *first)
+{
+    const struct options_command_row *last = NULL;
+    size_t used = 0;
+
+    out[0] = '\0';
+    for (const struct options_command_row *c = options_table_commands;; c++) {
+        if (c->name && first && !command_starts(c, first))
+            continue;
+        if (last && used < LIST_BYTES)
+            used += (size_t)snprintf(out + used, LIST_BYTES - used, "%s%s",
+                                     used == 0 ? "" : (c->name ? ", " : " and "), last->name);
+        if (!c->name)
+            return;
+        last = c;
+    }
+}
+
 static enum status unknown_command(const char *word)
 {
+    const struct options_command_row *nearest = options_table_commands;
+    char names[LIST_BYTES];
     int best = INT_MAX;
-    int nearest = 0;
 
-    for (int i = 0; i < OPTIONS_COMMAND_COUNT; i++) {
-        int distance = word_distance(word, options_table_commands[i].name);
+    list_commands(names, word);
+    if (names[0])
+        return FAIL(STATUS_USAGE, "'%s' needs another word: there are %s", word, names);
+    list_commands(names, NULL);
+    for (const struct options_command_row *c = options_table_commands; c->name; c++) {
+        int distance = word_distance(word, c->name);
 
         if (distance < best) {
             best = distance;
-            nearest = i;
+            nearest = c;
         }
     }
     if (word[0] == '-')
-        return FAIL(STATUS_USAGE,
-                    "the first argument must be a command (generate, tokenize or detokenize), not '%s'",
-                    word);
+        return FAIL(STATUS_USAGE, "the first argument must be a command (%s), not '%s'", names, word);
     if (near(best, word))
-        return FAIL(STATUS_USAGE, "there is no command '%s'; did you mean '%s'?", word,
-                    options_table_commands[nearest].name);
-    return FAIL(STATUS_USAGE, "there is no command '%s'; there are generate, tokenize and detokenize", word);
+        return FAIL(STATUS_USAGE, "there is no command '%s'; did you mean '%s'?", word, nearest->name);
+    return FAIL(STATUS_USAGE, "there is no command '%s'; there are %s", word, names);
 }
+
+static const char *command_name(const struct options *o)
+{
+    return options_table_command(o->command)->name;
+}
+
+/* -- options --- */
 
 /* `argument` as it was typed, with dashes and perhaps a value, names no option of this command. */
 static enum status unknown_option(const struct options *o, const char *argument)
@@ -153,18 +210,17 @@ static enum status unknown_option(const struct options *o, const char *argument)
     char name[NAME_BYTES];
     const char *bare = argument + strspn(argument, "-");
     const struct options_row *nearest = NULL;
+    const struct options_row *row;
     int best = INT_MAX;
     int starts = 0;
 
     snprintf(name, sizeof name, "%.*s", (int)strcspn(bare, "="), bare);
-    for (int i = 0; i < options_table_rows; i++) {
-        const struct options_row *row = &options_table[i];
+    for (int i = 0; (row = options_table_row(i)); i++) {
         int distance = word_distance(name, row->name);
 
         if (!(row->commands & (unsigned)o->command)) {
             if (strcmp(row->name, name) == 0)
-                return FAIL(STATUS_USAGE, "--%s is no option of the command '%s'", name,
-                            options_table_command(o->command));
+                return FAIL(STATUS_USAGE, "--%s is no option of the command '%s'", name, command_name(o));
             continue;
         }
         starts += strncmp(row->name, name, strlen(name)) == 0;
@@ -179,7 +235,7 @@ static enum status unknown_option(const struct options *o, const char *argument)
     if (nearest && near(best, name))
         return FAIL(STATUS_USAGE, "there is no option '%s'; did you mean --%s?", argument, nearest->name);
     return FAIL(STATUS_USAGE, "there is no option '%s'; 'switchyard %s --help' lists all", argument,
-                options_table_command(o->command));
+                command_name(o));
 }
 
 /* -- parsing --- */
@@ -192,14 +248,14 @@ struct grammar {
 
 static void grammar_make(struct grammar *g, int command)
 {
+    const struct options_row *row;
     int longs = 0;
     int shorts = 0;
 
     memset(g, 0, sizeof *g);
     g->shorts[shorts++] = '-'; /* arguments that are no options come in their place */
     g->shorts[shorts++] = ':'; /* a missing value is told from an unknown option */
-    for (int i = 0; i < options_table_rows; i++) {
-        const struct options_row *row = &options_table[i];
+    for (int i = 0; i < ROW_LIMIT && (row = options_table_row(i)); i++) {
         int takes = row->value ? required_argument : no_argument;
 
         if (!(row->commands & (unsigned)command))
@@ -218,22 +274,25 @@ static void grammar_make(struct grammar *g, int command)
 /* The row that getopt's answer stands for; NULL: none. */
 static const struct options_row *row_of(int answer, int command)
 {
+    const struct options_row *row;
+
     if (answer >= LONG_FIRST)
-        return &options_table[answer - LONG_FIRST];
-    for (int i = 0; i < options_table_rows; i++)
-        if (answer && options_table[i].letter == answer && (options_table[i].commands & (unsigned)command))
-            return &options_table[i];
+        return options_table_row(answer - LONG_FIRST);
+    for (int i = 0; (row = options_table_row(i)); i++)
+        if (answer && row->letter == answer && (row->commands & (unsigned)command))
+            return row;
     return NULL;
 }
 
 /* Is this argument the name of an option, and so not meant as a file or a model? */
 static bool names_option(const char *argument, int command)
 {
+    const struct options_row *row;
+
     if (strncmp(argument, "--", 2) != 0)
         return false;
-    for (int i = 0; i < options_table_rows; i++)
-        if ((options_table[i].commands & (unsigned)command) &&
-            strcmp(options_table[i].name, argument + 2) == 0)
+    for (int i = 0; (row = options_table_row(i)); i++)
+        if ((row->commands & (unsigned)command) && strcmp(row->name, argument + 2) == 0)
             return true;
     return false;
 }
@@ -268,12 +327,34 @@ static enum status refuse(const struct options *o, int answer, const char *argum
     return unknown_option(o, argument);
 }
 
-/* What is wrong only together. */
+/* An argument that is no option: one more of the list before it, or an operand. */
+static enum status take_operand(struct options *o, const struct options_row *before, const char *word)
+{
+    const struct options_command_row *command = options_table_command(o->command);
+
+    if (before && before->type == OPTIONS_WHOLES && options_value_store(o, before, word))
+        return STATUS_OK;
+    if (command->most == 0)
+        return FAIL(STATUS_USAGE, "'%s' belongs to no option", word);
+    if (o->operand_count == command->most || o->operand_count == OPTIONS_OPERAND_LIMIT)
+        return FAIL(STATUS_USAGE, "'%s' is one too many: %s takes %d %s", word, command->name,
+                    o->operand_count, command->operands);
+    o->operands[o->operand_count++] = word;
+    return STATUS_OK;
+}
+
+/* What is missing, and what is wrong only together. */
 static enum status check_together(const struct options *o)
 {
-    if (!o->model)
-        return FAIL(STATUS_USAGE, "%s needs --model: a model directory or ORG/NAME",
-                    options_table_command(o->command));
+    const struct options_command_row *command = options_table_command(o->command);
+    const struct options_row *row;
+
+    for (int i = 0; (row = options_table_row(i)); i++)
+        if ((row->needed & (unsigned)o->command) &&
+            !*(const char *const *)(const void *)((const char *)o + row->field))
+            return FAIL(STATUS_USAGE, "%s needs --%s %s", command->name, row->name, row->value);
+    if (o->operand_count < command->least)
+        return FAIL(STATUS_USAGE, "%s needs %s", command->name, command->operands);
     if (o->cpu_path != OPTIONS_PATH_AUTO && o->backend == OPTIONS_BACKEND_REFERENCE)
         return FAIL(STATUS_USAGE, "--cpu-path chooses a path of the backend cpu, but --backend is reference");
     return STATUS_OK;
@@ -282,6 +363,7 @@ static enum status check_together(const struct options *o)
 /* Everything behind the command's name, up to the end or to a question that is answered instead. */
 static enum status parse_rest(struct options *o, int argc, char *const *argv)
 {
+    const struct options_row *before = NULL;
     struct grammar grammar;
 
     grammar_make(&grammar, o->command);
@@ -294,35 +376,54 @@ static enum status parse_rest(struct options *o, int argc, char *const *argv)
             break;
         if (answer == '?' || answer == ':')
             return refuse(o, answer, argv[optind - 1]);
-        if (answer == 1)
-            return FAIL(STATUS_USAGE, "'%s' belongs to no option", optarg);
-        TRY(take_option(o, row_of(answer, o->command), optarg));
+        if (answer == 1) {
+            TRY(take_operand(o, before, optarg));
+            continue;
+        }
+        before = row_of(answer, o->command);
+        TRY(take_option(o, before, optarg));
     }
-    if (o->request == OPTIONS_RUN && optind < argc)
-        return FAIL(STATUS_USAGE, "'%s' belongs to no option", argv[optind]);
+    if (o->request == OPTIONS_RUN)
+        for (; optind < argc; optind++) /* behind "--" */
+            TRY(take_operand(o, NULL, argv[optind]));
     return STATUS_OK;
+}
+
+/* --help or --version in front of everything; false: neither. */
+static bool parse_question(struct options *o, int argc, char *const *argv)
+{
+    const char *first = argv[0];
+    const struct options_command_row *command;
+    int words;
+
+    if (strcmp(first, "--version") == 0)
+        o->request = OPTIONS_VERSION;
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
+        command = command_find(argc - 1, argv + 1, &words);
+        o->request = OPTIONS_HELP;
+        o->command = command ? command->command : 0;
+    }
+    return o->request != OPTIONS_RUN;
 }
 
 enum status options_parse(struct options *o, int argc, char *const *argv)
 {
-    const char *first = argc > 1 ? argv[1] : NULL;
+    const struct options_command_row *command;
+    char names[LIST_BYTES];
+    int words;
 
     options_value_defaults(o, 0);
-    if (!first)
-        return FAIL(STATUS_USAGE, "no command given; there are generate, tokenize and detokenize");
-    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
-        o->request = OPTIONS_HELP;
-        o->command = argc > 2 ? command_find(argv[2]) : 0;
-        return STATUS_OK;
+    if (argc < 2) {
+        list_commands(names, NULL);
+        return FAIL(STATUS_USAGE, "no command given; there are %s", names);
     }
-    if (strcmp(first, "--version") == 0) {
-        o->request = OPTIONS_VERSION;
+    if (parse_question(o, argc - 1, argv + 1))
         return STATUS_OK;
-    }
-    if (!command_find(first))
-        return unknown_command(first);
-    options_value_defaults(o, command_find(first));
-    /* getopt takes the first element for the program's name: here the command's. */
-    TRY(parse_rest(o, argc - 1, argv + 1));
+    command = command_find(argc - 1, argv + 1, &words);
+    if (!command)
+        return unknown_command(argv[1]);
+    options_value_defaults(o, command->command);
+    /* getopt takes the first element for the program's name: here the command's last word. */
+    TRY(parse_rest(o, argc - words, argv + words));
     return o->request == OPTIONS_RUN ? check_together(o) : STATUS_OK;
 }

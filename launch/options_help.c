@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { HELP_COLUMN = 8, HELP_WIDTH = 100 };
+enum { HELP_COLUMN = 8, HELP_WIDTH = 100, COMMAND_WIDTH = 17 };
 
 /* Words of `text` in lines of HELP_WIDTH, indented by HELP_COLUMN. */
 static void print_wrapped(FILE *out, const char *text)
@@ -60,11 +60,24 @@ static void print_commands(FILE *out)
           "  mpirun -np RANKS switchyard generate --model DIR < prompts.txt\n\n"
           "Commands\n",
           out);
-    for (int i = 0; i < OPTIONS_COMMAND_COUNT; i++)
-        fprintf(out, "  %-12s %s\n", options_table_commands[i].name, options_table_commands[i].help);
+    for (const struct options_command_row *c = options_table_commands; c->name; c++)
+        fprintf(out, "  %-*s %s\n", COMMAND_WIDTH, c->name, c->help);
     fputs("\n'switchyard COMMAND --help' lists the options of a command, 'switchyard --version' what it was "
           "built with.\n",
           out);
+}
+
+/* "switchyard perplexity --model DIR|ORG/NAME [OPTION]... FILE..." */
+static void print_usage(FILE *out, const struct options_command_row *command)
+{
+    const struct options_row *row;
+
+    fprintf(out, "switchyard %s", command->name);
+    for (int i = 0; (row = options_table_row(i)); i++)
+        if (row->needed & (unsigned)command->command)
+            fprintf(out, " --%s %s", row->name, row->value);
+    fprintf(out, " [OPTION]...%s%s: %s\n", command->operands ? " " : "",
+            command->operands ? command->operands : "", command->help);
 }
 
 void options_help(FILE *out, int command)
@@ -73,20 +86,17 @@ void options_help(FILE *out, int command)
         print_commands(out);
         return;
     }
-    for (int i = 0; i < OPTIONS_COMMAND_COUNT; i++)
-        if (options_table_commands[i].command == command)
-            fprintf(out, "switchyard %s --model DIR|ORG/NAME [OPTION]...: %s\n",
-                    options_table_commands[i].name, options_table_commands[i].help);
-    for (int group = 0; group < OPTIONS_GROUP_COUNT; group++) {
+    print_usage(out, options_table_command(command));
+    for (const struct options_section *const *s = options_table_sections; *s; s++) {
         bool begun = false;
 
-        for (int i = 0; i < options_table_rows; i++) {
-            const struct options_row *row = &options_table[i];
+        for (int i = 0; i < (*s)->count; i++) {
+            const struct options_row *row = &(*s)->rows[i];
 
-            if ((int)row->group != group || !(row->commands & (unsigned)command))
+            if (!(row->commands & (unsigned)command))
                 continue;
             if (!begun)
-                fprintf(out, "\n%s\n", options_table_group(row->group));
+                fprintf(out, "\n%s\n", (*s)->title);
             begun = true;
             print_row(out, row);
         }

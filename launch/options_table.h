@@ -1,9 +1,21 @@
-/* options_table.h - every option of the command line: where its value goes, what is legal, what help says
+/* options_table.h - every command and option: where values go, what is legal, what help says
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Parsing, --help and the hash that ranks compare are derived from the table; a new option is a field of
- * struct options and a row. */
+ * Parsing, --help and the hash that ranks compare are derived from the table. It lies in sections, one file
+ * options_table_NAME.c for each, which are also the headings of help.
+ *
+ * A new option is a field of struct options and a row in the section where a user would look for it. One name
+ * may have several rows, when no command has two of them: --input takes other words in tokenize.
+ *
+ * A new command is
+ *     a bit in enum options_command; the sets below it say which commands share the options of a model, of
+ *         ranks and memory, of sampling, so most commands take theirs by joining sets
+ *     a row in options_table_commands (options_table.c): its name, "bench latency" when it is one of several
+ *         that share their first word, its operands and a line of help
+ *     options of its own: a struct of its own in struct options, a section options_table_NAME.c listed in
+ *         options_table.c and launch/meson.build
+ *     a row in the table of launch/main.c: the function that runs it, on all ranks or on the first alone */
 #ifndef OPTIONS_TABLE_H
 #define OPTIONS_TABLE_H
 
@@ -14,7 +26,21 @@
 #include <stdint.h>
 
 /* Bits, because an option may belong to several. */
-enum options_command { OPTIONS_GENERATE = 1, OPTIONS_TOKENIZE = 2, OPTIONS_DETOKENIZE = 4 };
+enum options_command {
+    OPTIONS_GENERATE = 1 << 0,
+    OPTIONS_TOKENIZE = 1 << 1,
+    OPTIONS_DETOKENIZE = 1 << 2,
+};
+
+/* Sets of commands that share options. */
+enum options_commands {
+    OPTIONS_TEXTS = OPTIONS_TOKENIZE | OPTIONS_DETOKENIZE,
+    /* load a model over ranks: the machine, the layout, memory and batches, the watchdog, statistics */
+    OPTIONS_LOADING = OPTIONS_GENERATE,
+    OPTIONS_SAMPLING = OPTIONS_GENERATE,
+    OPTIONS_WITH_MODEL = OPTIONS_LOADING | OPTIONS_TEXTS,
+    OPTIONS_ALL = 0x7fffffff,
+};
 
 /* What the command line asks for. */
 enum options_request { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
@@ -26,10 +52,22 @@ enum options_comm { OPTIONS_COMM_AUTO, OPTIONS_COMM_MPI, OPTIONS_COMM_SHARED };
 
 enum { OPTIONS_TOP_K_MODEL = -2 }; /* top_k was not given */
 
+enum { OPTIONS_OPERAND_LIMIT = 1024, OPTIONS_LIST_LIMIT = 32 };
+
+/* The value of an option of type OPTIONS_WHOLES. */
+struct options_wholes {
+    int count;
+    int value[OPTIONS_LIST_LIMIT];
+};
+
 /* Strings point into argv. Fields that hold one of the enums above are int, because the table writes them. */
 struct options {
     int command; /* enum options_command; 0 when only help or version was asked for */
     int request; /* enum options_request */
+
+    /* what stands on the line beside options, as many as the command's row allows */
+    const char *operands[OPTIONS_OPERAND_LIMIT];
+    int operand_count;
 
     /* model, input and output */
     const char *model;
@@ -69,12 +107,12 @@ struct options {
     bool verbose;
 };
 
-enum { OPTIONS_COMMAND_COUNT = 3 };
-
 struct options_command_row {
-    int command; /* one enum options_command */
-    const char *name;
+    int command;      /* one enum options_command */
+    const char *name; /* one word, or two with a blank between; NULL ends the table */
     const char *help;
+    const char *operands; /* what stands for them in help: "FILE..."; NULL: none are legal */
+    int least, most;      /* how many operands, at most OPTIONS_OPERAND_LIMIT */
 };
 
 enum options_type {
@@ -88,15 +126,7 @@ enum options_type {
     OPTIONS_WORD,    /* int, one of `words` */
     OPTIONS_STRING,  /* const char *, not empty */
     OPTIONS_STRINGS, /* stop and stop_count: every use adds one */
-};
-
-enum options_group {
-    OPTIONS_GROUP_INPUT,
-    OPTIONS_GROUP_SAMPLING,
-    OPTIONS_GROUP_RANKS,
-    OPTIONS_GROUP_MEMORY,
-    OPTIONS_GROUP_RUN,
-    OPTIONS_GROUP_COUNT
+    OPTIONS_WHOLES,  /* struct options_wholes: "1 2 8", "1,2,8" or several uses */
 };
 
 struct options_word {
@@ -116,22 +146,34 @@ struct options_row {
     double least, most; /* legal values of numbers */
     size_t field;       /* offset in struct options */
     enum options_type type;
-    enum options_group group;
     unsigned commands; /* bits of enum options_command */
+    unsigned needed;   /* those of them that cannot do without; for strings */
     char letter;       /* short name; 0: none */
     bool above;        /* least itself is not legal */
     bool local;        /* ranks may differ in it */
 };
 
-extern const struct options_row options_table[];
-extern const int options_table_rows;
+/* Place of a field, for rows. */
+#define OPTIONS_FIELD(name) offsetof(struct options, name)
 
-extern const struct options_command_row options_table_commands[OPTIONS_COMMAND_COUNT];
+struct options_section {
+    const char *title;
+    const struct options_row *rows;
+    int count;
+};
 
-/* "generate"; "" for 0. */
-const char *options_table_command(int command);
+extern const struct options_section options_table_input, options_table_sampling, options_table_ranks,
+    options_table_memory, options_table_run;
 
-/* "Sampling" */
-const char *options_table_group(enum options_group group);
+/* In the order of help; NULL ends the list. */
+extern const struct options_section *const options_table_sections[];
+
+/* Row `index` of all sections together; NULL behind the last. */
+const struct options_row *options_table_row(int index);
+
+extern const struct options_command_row options_table_commands[];
+
+/* NULL: there is no such command. */
+const struct options_command_row *options_table_command(int command);
 
 #endif

@@ -132,11 +132,39 @@ void options_value_legal(const struct options_row *row, char out[static OPTIONS_
     case OPTIONS_STRINGS:
         snprintf(out, OPTIONS_LEGAL_BYTES, "a text of 1 to %d bytes", DETOKENIZER_STOP_BYTES - 1);
         return;
+    case OPTIONS_WHOLES:
+        snprintf(out, OPTIONS_LEGAL_BYTES, "a list of at most %d whole numbers from %.0f to %.0f",
+                 OPTIONS_LIST_LIMIT, row->least, row->most);
+        return;
     case OPTIONS_STRING:
     case OPTIONS_FLAG:
     case OPTIONS_ASK:
         snprintf(out, OPTIONS_LEGAL_BYTES, "a name");
     }
+}
+
+/* Adds "1,2,8" to what the list holds; nothing when one of them is not legal. */
+static bool read_wholes(const char *text, const struct options_row *row, struct options_wholes *out)
+{
+    int count = out->count;
+
+    for (;;) {
+        size_t digits = strcspn(text, ",");
+        char number[32];
+
+        if (digits >= sizeof number || count == OPTIONS_LIST_LIMIT)
+            return false;
+        memcpy(number, text, digits);
+        number[digits] = '\0';
+        if (!read_whole(number, row, &out->value[count]))
+            return false;
+        count++;
+        if (!text[digits])
+            break;
+        text += digits + 1;
+    }
+    out->count = count;
+    return true;
 }
 
 static bool store_text(struct options *o, const struct options_row *row, const char *text)
@@ -178,6 +206,8 @@ bool options_value_store(struct options *o, const struct options_row *row, const
         return options_value_bytes(text, field);
     case OPTIONS_WORD:
         return read_word(text, row, field);
+    case OPTIONS_WHOLES:
+        return read_wholes(text, row, field);
     case OPTIONS_STRING:
     case OPTIONS_STRINGS:
         return store_text(o, row, text);
@@ -187,13 +217,15 @@ bool options_value_store(struct options *o, const struct options_row *row, const
 
 void options_value_defaults(struct options *o, int command)
 {
+    const struct options_row *row;
+
     memset(o, 0, sizeof *o);
     o->command = command;
     o->temperature = o->top_p = o->min_p = NAN;
     o->top_k = OPTIONS_TOP_K_MODEL;
-    for (int i = 0; i < options_table_rows; i++)
-        if (options_table[i].preset && (options_table[i].commands & (unsigned)command))
-            options_value_store(o, &options_table[i], options_table[i].preset);
+    for (int i = 0; (row = options_table_row(i)); i++)
+        if (row->preset && (row->commands & (unsigned)command))
+            options_value_store(o, row, row->preset);
 }
 
 static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count)
@@ -203,6 +235,18 @@ static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t count)
     for (size_t i = 0; i < count; i++)
         hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
     return hash;
+}
+
+static uint64_t hash_texts(uint64_t hash, const char *const *texts, int count)
+{
+    for (int i = 0; i < count; i++)
+        hash = hash_bytes(hash, texts[i], strlen(texts[i]) + 1);
+    return hash;
+}
+
+static uint64_t hash_wholes(uint64_t hash, const struct options_wholes *list)
+{
+    return hash_bytes(hash, list->value, (size_t)list->count * sizeof list->value[0]);
 }
 
 static size_t value_bytes(enum options_type type)
@@ -224,17 +268,22 @@ static size_t value_bytes(enum options_type type)
 uint64_t options_value_hash(const struct options *o)
 {
     uint64_t hash = hash_bytes(UINT64_C(0xcbf29ce484222325), &o->command, sizeof o->command);
+    const struct options_row *row;
 
-    for (int i = 0; i < options_table_rows; i++) {
-        const struct options_row *row = &options_table[i];
+    for (int i = 0; (row = options_table_row(i)); i++) {
+        const char *field = (const char *)o + row->field;
 
         if (row->local || !(row->commands & (unsigned)o->command))
             continue;
-        if (row->type != OPTIONS_STRINGS)
-            hash = hash_bytes(hash, (const char *)o + row->field, value_bytes(row->type));
+        if (row->type == OPTIONS_STRINGS)
+            hash = hash_texts(hash, o->stop, o->stop_count);
+        else if (row->type == OPTIONS_STRING)
+            hash = hash_texts(hash, (const char *const *)(const void *)field,
+                              *(const char *const *)(const void *)field != NULL);
+        else if (row->type == OPTIONS_WHOLES)
+            hash = hash_wholes(hash, (const void *)field);
         else
-            for (int s = 0; s < o->stop_count; s++)
-                hash = hash_bytes(hash, o->stop[s], strlen(o->stop[s]) + 1);
+            hash = hash_bytes(hash, field, value_bytes(row->type));
     }
     return hash;
 }

@@ -50,6 +50,56 @@ static void refuses(const char *line, const char *words)
 
 #define GENERATE "generate --model x "
 
+/* The start of a line for a command that has this option: its name, what it needs, and its operands. */
+static void start_line(char out[static LINE_BYTES], const struct options_row *row)
+{
+    const struct options_command_row *command = options_table_commands;
+    const struct options_row *other;
+    int used;
+
+    while (command->name && !(row->commands & (unsigned)command->command))
+        command++;
+    assert_non_null(command->name);
+    used = snprintf(out, LINE_BYTES, "%s ", command->name);
+    for (int i = 0; (other = options_table_row(i)); i++)
+        if (other->needed & (unsigned)command->command)
+            used += snprintf(out + used, LINE_BYTES - (size_t)used, "--%s x ", other->name);
+    for (int i = 0; i < command->least; i++)
+        used += snprintf(out + used, LINE_BYTES - (size_t)used, "x ");
+}
+
+/* The table keeps what options_table.h promises of rows. */
+static void every_row_can_be_told_from_the_others(void **state)
+{
+    const struct options_row *row, *other;
+
+    (void)state;
+    for (int i = 0; (row = options_table_row(i)); i++) {
+        unsigned bits = 0;
+
+        for (int j = 0; j < i && (other = options_table_row(j)); j++)
+            if ((row->commands & other->commands) &&
+                (strcmp(row->name, other->name) == 0 || (row->letter && row->letter == other->letter) ||
+                 (row->also && other->also && strcmp(row->also, other->also) == 0)))
+                fail_msg("a command has two options --%s or -%c", row->name, row->letter);
+        for (const struct options_command_row *c = options_table_commands; c->name; c++)
+            bits |= row->commands & (unsigned)c->command;
+        if (!bits)
+            fail_msg("--%s belongs to no command", row->name);
+        assert_int_equal(row->needed & ~row->commands, 0);
+        if (row->needed)
+            assert_int_equal(row->type, OPTIONS_STRING);
+        assert_true(row->field < sizeof(struct options));
+        assert_int_equal(row->value == NULL, row->type == OPTIONS_FLAG || row->type == OPTIONS_ASK);
+    }
+    for (const struct options_command_row *c = options_table_commands; c->name; c++) {
+        assert_int_equal(c->command & (c->command - 1), 0);
+        assert_ptr_equal(options_table_command(c->command), c);
+        assert_true(c->least <= c->most && c->most <= OPTIONS_OPERAND_LIMIT);
+        assert_int_equal(c->operands == NULL, c->most == 0);
+    }
+}
+
 static void what_is_not_given_has_its_default(void **state)
 {
     (void)state;
@@ -145,40 +195,42 @@ static void short_names_and_joined_values_work(void **state)
  * the option, the value and what is legal. */
 static void every_number_has_its_limits(void **state)
 {
-    char line[256];
+    const struct options_row *row;
+    char line[2 * LINE_BYTES];
+    char start[LINE_BYTES];
 
     (void)state;
-    for (int i = 0; i < options_table_rows; i++) {
-        const struct options_row *row = &options_table[i];
+    for (int i = 0; (row = options_table_row(i)); i++) {
         bool whole = row->type == OPTIONS_WHOLE;
         char legal[OPTIONS_LEGAL_BYTES];
 
         if (!whole && row->type != OPTIONS_REAL && row->type != OPTIONS_DOUBLE)
             continue;
+        start_line(start, row);
         options_value_legal(row, legal);
-        snprintf(line, sizeof line, GENERATE "--%s %.0f", row->name, row->most);
+        snprintf(line, sizeof line, "%s --%s %.0f", start, row->name, row->most);
         takes(line);
-        snprintf(line, sizeof line, GENERATE "--%s %.0f", row->name, row->least);
+        snprintf(line, sizeof line, "%s --%s %.0f", start, row->name, row->least);
         if (row->above)
             refuses(line, legal);
         else
             takes(line);
-        snprintf(line, sizeof line, GENERATE "--%s %.0f", row->name, row->least - 1);
+        snprintf(line, sizeof line, "%s --%s %.0f", start, row->name, row->least - 1);
         refuses(line, legal);
-        snprintf(line, sizeof line, GENERATE "--%s %.0f", row->name, row->most + 1);
+        snprintf(line, sizeof line, "%s --%s %.0f", start, row->name, row->most + 1);
         refuses(line, legal);
         for (const char *const *bad =
                  (const char *const[]){"abc", "1x", "0x10", "nan", "inf", "1,5", "--", NULL};
              *bad; bad++) {
-            snprintf(line, sizeof line, GENERATE "--%s %s", row->name, *bad);
+            snprintf(line, sizeof line, "%s --%s %s", start, row->name, *bad);
             refuses(line, row->name);
             refuses(line, *bad);
             refuses(line, legal);
         }
-        snprintf(line, sizeof line, GENERATE "--%s 99999999999999999999", row->name);
+        snprintf(line, sizeof line, "%s --%s 99999999999999999999", start, row->name);
         refuses(line, legal);
         if (whole) {
-            snprintf(line, sizeof line, GENERATE "--%s 1.5", row->name);
+            snprintf(line, sizeof line, "%s --%s 1.5", start, row->name);
             refuses(line, legal);
         }
     }
@@ -186,22 +238,22 @@ static void every_number_has_its_limits(void **state)
 
 static void every_word_is_one_of_its_list(void **state)
 {
-    char line[256];
+    const struct options_row *row;
+    char line[2 * LINE_BYTES];
+    char start[LINE_BYTES];
 
     (void)state;
-    for (int i = 0; i < options_table_rows; i++) {
-        const struct options_row *row = &options_table[i];
-        const char *command = row->commands & OPTIONS_GENERATE ? "generate" : "tokenize";
-
+    for (int i = 0; (row = options_table_row(i)); i++) {
         if (row->type != OPTIONS_WORD)
             continue;
+        start_line(start, row);
         for (const struct options_word *w = row->words; w->word; w++) {
-            snprintf(line, sizeof line, "%s -m x --%s %s", command, row->name, w->word);
+            snprintf(line, sizeof line, "%s --%s %s", start, row->name, w->word);
             takes(line);
             assert_int_equal(*(const int *)(const void *)((const char *)&got + row->field), w->value);
             assert_non_null(strstr(row->value, w->word));
         }
-        snprintf(line, sizeof line, "%s -m x --%s nonsense", command, row->name);
+        snprintf(line, sizeof line, "%s --%s nonsense", start, row->name);
         refuses(line, "'nonsense' is not one of");
         refuses(line, row->words[0].word);
     }
@@ -334,18 +386,18 @@ static void help_and_version_are_answered_first(void **state)
 
 static void help_shows_every_option_with_its_default(void **state)
 {
+    const struct options_row *row;
     char *text = NULL;
     size_t bytes;
 
     (void)state;
-    for (int c = 0; c < OPTIONS_COMMAND_COUNT; c++) {
-        unsigned command = (unsigned)options_table_commands[c].command;
+    for (const struct options_command_row *c = options_table_commands; c->name; c++) {
+        unsigned command = (unsigned)c->command;
         FILE *out = open_memstream(&text, &bytes);
 
         options_help(out, (int)command);
         fclose(out);
-        for (int i = 0; i < options_table_rows; i++) {
-            const struct options_row *row = &options_table[i];
+        for (int i = 0; (row = options_table_row(i)); i++) {
             char name[80];
             bool shown;
 
@@ -353,7 +405,7 @@ static void help_shows_every_option_with_its_default(void **state)
                      row->value ? row->value : "");
             shown = strstr(text, name) != NULL;
             if (shown != ((row->commands & command) != 0))
-                fail_msg("help of %s %s %s", options_table_commands[c].name, shown ? "shows" : "lacks", name);
+                fail_msg("help of %s %s %s", c->name, shown ? "shows" : "lacks", name);
             if (shown && row->value && strcmp(row->name, "model") != 0)
                 assert_true(row->preset || row->unset);
         }
@@ -488,6 +540,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_not_given_has_its_default),
         cmocka_unit_test(every_option_lands_in_its_field),
+        cmocka_unit_test(every_row_can_be_told_from_the_others),
         cmocka_unit_test(short_names_and_joined_values_work),
         cmocka_unit_test(every_number_has_its_limits),
         cmocka_unit_test(every_word_is_one_of_its_list),

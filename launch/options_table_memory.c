@@ -1,0 +1,57 @@
+/* options_table_memory.c - options: how much memory is taken and how much is done at a time
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "launch/options_table.h"
+
+#include <limits.h>
+
+static const struct options_row rows[] = {
+    {.name = "kv-cache-memory",
+     .value = "BYTES",
+     .type = OPTIONS_SIZE,
+     .field = OPTIONS_FIELD(kv_cache_memory),
+     .commands = OPTIONS_LOADING,
+     .unset = "by --gpu-memory-utilization",
+     .help = "memory of each rank for keys and values, such as 512M or 2GiB"},
+    {.name = "gpu-memory-utilization",
+     .value = "X",
+     .type = OPTIONS_DOUBLE,
+     .least = 0,
+     .above = true,
+     .most = 1,
+     .preset = "0.9",
+     .field = OPTIONS_FIELD(gpu_memory_utilization),
+     .commands = OPTIONS_LOADING,
+     .help = "share of the free memory that a rank may use, on processors as well; the ranks of a node "
+             "divide it"},
+    {.name = "max-model-len",
+     .value = "N",
+     .type = OPTIONS_WHOLE,
+     .least = 1,
+     .most = INT_MAX,
+     .unset = "the model's own",
+     .field = OPTIONS_FIELD(max_model_len),
+     .commands = OPTIONS_LOADING,
+     .help = "most tokens of a prompt and its completion together"},
+    {.name = "max-num-seqs",
+     .value = "N",
+     .type = OPTIONS_WHOLE,
+     .least = 1,
+     .most = 65536,
+     .preset = "256",
+     .field = OPTIONS_FIELD(max_num_seqs),
+     .commands = OPTIONS_LOADING,
+     .help = "most prompts that are worked on at a time"},
+    {.name = "max-num-batched-tokens",
+     .value = "N",
+     .type = OPTIONS_WHOLE,
+     .least = 1,
+     .most = 1 << 20,
+     .preset = "2048",
+     .field = OPTIONS_FIELD(max_num_batched_tokens),
+     .commands = OPTIONS_LOADING,
+     .help = "most tokens of one step; longer prompts take several"},
+};
+
+const struct options_section options_table_memory = {"Memory and batches", rows,
+                                                     sizeof rows / sizeof rows[0]};

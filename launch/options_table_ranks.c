@@ -1,0 +1,78 @@
+/* options_table_ranks.c - options: how the work is laid over ranks and processors
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "launch/options_table.h"
+
+static const struct options_word backends[] = {{"auto", OPTIONS_BACKEND_AUTO},
+                                               {"reference", OPTIONS_BACKEND_REFERENCE},
+                                               {"cpu", OPTIONS_BACKEND_CPU},
+                                               {NULL, 0}};
+static const struct options_word paths[] = {{"auto", OPTIONS_PATH_AUTO},
+                                            {"portable", OPTIONS_PATH_PORTABLE},
+                                            {"avx2", OPTIONS_PATH_AVX2},
+                                            {"avx512", OPTIONS_PATH_AVX512},
+                                            {NULL, 0}};
+static const struct options_word comms[] = {
+    {"auto", OPTIONS_COMM_AUTO}, {"mpi", OPTIONS_COMM_MPI}, {"shared", OPTIONS_COMM_SHARED}, {NULL, 0}};
+
+static const struct options_row rows[] = {
+    {.name = "tensor-parallel-size",
+     .also = "tp",
+     .value = "T",
+     .type = OPTIONS_WHOLE,
+     .least = 1,
+     .most = 65536,
+     .preset = "1",
+     .field = OPTIONS_FIELD(tensor_parallel_size),
+     .commands = OPTIONS_LOADING,
+     .help = "ranks that share the attention of a request; P ranks form P / T data groups"},
+    {.name = "expert-parallel-size",
+     .value = "E",
+     .type = OPTIONS_WHOLE,
+     .least = 1,
+     .most = 65536,
+     .unset = "all ranks",
+     .field = OPTIONS_FIELD(expert_parallel_size),
+     .commands = OPTIONS_LOADING,
+     .help = "ranks that share one copy of the experts; P ranks hold P / E copies"},
+    {.name = "comm",
+     .value = "auto|mpi|shared",
+     .type = OPTIONS_WORD,
+     .words = comms,
+     .preset = "auto",
+     .field = OPTIONS_FIELD(comm),
+     .commands = OPTIONS_LOADING,
+     .help = "how ranks exchange rows; auto: shared memory where a node has several ranks, MPI elsewhere"},
+    {.name = "backend",
+     .value = "auto|reference|cpu",
+     .type = OPTIONS_WORD,
+     .words = backends,
+     .preset = "auto",
+     .field = OPTIONS_FIELD(backend),
+     .commands = OPTIONS_LOADING,
+     .help =
+         "what computes; reference: plain C in single precision, the slow definition of right; auto: cpu"},
+    {.name = "cpu-path",
+     .value = "auto|portable|avx2|avx512",
+     .type = OPTIONS_WORD,
+     .words = paths,
+     .preset = "auto",
+     .field = OPTIONS_FIELD(cpu_path),
+     .commands = OPTIONS_LOADING,
+     .help = "force a lesser instruction path than the best that all ranks have; paths differ in the last "
+             "bits of a sum"},
+    {.name = "threads",
+     .letter = 't',
+     .value = "N",
+     .type = OPTIONS_WHOLE,
+     .least = 1,
+     .most = 1024,
+     .local = true,
+     .unset = "the rank's share of the processors",
+     .field = OPTIONS_FIELD(threads),
+     .commands = OPTIONS_LOADING,
+     .help = "threads of each rank"},
+};
+
+const struct options_section options_table_ranks = {"Ranks and processors", rows,
+                                                    sizeof rows / sizeof rows[0]};
