@@ -60,7 +60,7 @@ static enum status open_front(struct generate *g)
         TRY(chat_find(&g->chat, e->config.model_type, g->tokenizer));
     TRY(scheduler_open(&g->scheduler, &g->arena, &limits, g->tokenizer, e->config.stop,
                        e->config.stop_count));
-    TRY(printer_open(&g->printer, &g->arena, g->options.output, g->tokenizer, g->scheduler.ring_size));
+    TRY(printer_open(&g->printer, &g->arena, g->options.output, g->tokenizer, g->scheduler.capacity));
     TRY(prompts_open(&g->prompts, &g->arena, g->options.input, g->options.form));
     g->printer.each = hash_token;
     g->printer.context = &g->summary;
@@ -110,7 +110,7 @@ static enum status refuse(struct generate *g, enum status status)
         return status;
     log_line(LOG_ERROR, "prompt %lld is refused: %s", (long long)g->prompts.line, status_text());
     g->summary.refused++;
-    printer_blank(&g->printer, g->scheduler.tail);
+    printer_blank(&g->printer, g->scheduler.added);
     return STATUS_OK;
 }
 
@@ -134,7 +134,7 @@ static enum status take_prompts(struct generate *g, bool *more)
         if (event == PROMPTS_TOO_LONG)
             status = FAIL(STATUS_BAD_INPUT, "it is longer than %d MiB", PROMPTS_LIMIT >> 20);
         else if (bytes == 0)
-            printer_blank(&g->printer, g->scheduler.tail); /* nothing asked, nothing answered */
+            printer_blank(&g->printer, g->scheduler.added); /* nothing asked, nothing answered */
         else
             status = add_prompt(g, text, bytes);
         if (status != STATUS_OK)
@@ -178,7 +178,7 @@ static enum status lead(struct generate *g)
     while (more || !scheduler_idle(&g->scheduler)) {
         if (g->options.stop && *g->options.stop)
             return FAIL(STATUS_UNAVAILABLE, "asked to stop by a signal; %lld requests were not finished",
-                        (long long)(g->scheduler.tail - g->scheduler.head));
+                        (long long)g->scheduler.running_count + g->scheduler.waiting.count);
         watch_enter(WATCH_IDLE, -1);
         if (more)
             TRY(take_prompts(g, &more));

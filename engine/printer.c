@@ -95,7 +95,7 @@ enum status printer_show(struct printer *p, struct scheduler *s, const char *con
         if (r->state != REQUEST_FINISHED)
             return STATUS_OK;
         TRY(finish(p));
-        scheduler_drop(s);
+        scheduler_drop(s, r);
     }
-    return write_blanks(p, s->tail);
+    return write_blanks(p, s->added);
 }

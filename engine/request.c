@@ -38,6 +38,7 @@ enum status request_start(struct request *r, const struct request_ground *g, int
                           .prompt = count,
                           .count = count,
                           .most = count + wanted,
+                          .priority = options->priority,
                           .group = -1,
                           .slot = -1,
                           .sampling = options->sampling,
@@ -47,6 +48,23 @@ enum status request_start(struct request *r, const struct request_ground *g, int
     if (g->tokenizer)
         TRY(detokenizer_start(&r->text, g->tokenizer, options->stops, options->stop_count, false));
     return STATUS_OK;
+}
+
+bool request_before(const struct request *a, const struct request *b)
+{
+    return a->priority != b->priority ? a->priority < b->priority : a->number < b->number;
+}
+
+int request_most_rows(const struct request *r, int rows)
+{
+    (void)r;
+    return rows;
+}
+
+bool request_reads_cache(const struct request *r)
+{
+    (void)r;
+    return true;
 }
 
 void request_wants(const struct request *r, int rows, struct batch_piece *piece)

@@ -14,12 +14,13 @@
 #include "engine/sampler.h"
 
 enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_FINISHED };
-enum request_finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH };
+enum request_finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR };
 
 /* What the user asked for, beside the prompt. */
 struct request_options {
     struct sampling sampling;
     int max_tokens;
+    int priority; /* the lower, the sooner it runs; 0 unless said otherwise */
     bool ignore_eos;
     const char *const *stops;
     int stop_count;
@@ -34,6 +35,8 @@ struct request {
     int count;       /* tokens so far */
     int computed;    /* positions whose keys and values are in the cache */
     int most;        /* tokens it may come to */
+    int priority;
+    int cached; /* prompt tokens whose keys and values were found in the cache */
     int group;
     int slot;
     struct sampling sampling;
@@ -42,6 +45,9 @@ struct request {
     int32_t *pages;                      /* [table pages] */
     struct detokenizer text;             /* finds stop strings */
     int64_t arrived, first_token, ended; /* clock_now */
+
+    struct request *older, *newer; /* neighbours in input order, among those kept; NULL: none */
+    int place;                     /* in the queue of waiting requests */
 };
 
 /* What all requests share. */
@@ -62,6 +68,16 @@ enum status request_ground_open(struct request_ground *g, struct arena *arena, i
  * STATUS_BAD_INPUT says why it can never run. */
 enum status request_start(struct request *r, const struct request_ground *g, int64_t number, int count,
                           int positions, const struct request_options *options);
+
+/* Does a run before b? By rising priority, then in input order: never both, and never neither. */
+bool request_before(const struct request *a, const struct request *b);
+
+/* How many of `rows` rows that a step has room for the request can take at once; at least one. */
+int request_most_rows(const struct request *r, int rows);
+
+/* May keys and values of its prompt come from the cache? Not where every row must be computed for its logits.
+ */
+bool request_reads_cache(const struct request *r);
 
 /* The logits that the piece of the step wants, which brings `rows` more positions into the cache. */
 void request_wants(const struct request *r, int rows, struct batch_piece *piece);

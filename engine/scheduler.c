@@ -5,7 +5,9 @@
 
 #include "engine/base/clock.h"
 
-enum { RING_PER_SEQUENCE = 2 }; /* finished requests may wait for their turn to be printed while others run */
+#include <string.h>
+
+enum { KEPT_PER_SEQUENCE = 2 }; /* finished requests may wait for their turn to be printed while others run */
 
 static int pages_for(int positions)
 {
@@ -37,40 +39,52 @@ enum status scheduler_open(struct scheduler *s, struct arena *arena, const struc
 
     *s = (struct scheduler){.limits = *limits};
     TRY(request_ground_open(&s->ground, arena, limits->vocabulary, tokenizer, stop_ids, stop_count));
-    s->ring_size = RING_PER_SEQUENCE * limits->sequences;
-    TRY(arena_take_array(arena, (size_t)s->ring_size, sizeof *s->ring, "requests", &s->ring));
+    s->capacity = KEPT_PER_SEQUENCE * limits->sequences;
+    TRY(arena_take_array(arena, (size_t)s->capacity, sizeof *s->store, "requests", &s->store));
+    TRY(arena_take_array(arena, (size_t)s->capacity, sizeof(void *), "spare requests", &s->spare));
+    TRY(queue_open(&s->waiting, arena, s->capacity));
     TRY(arena_take_array(arena, sequences, sizeof(void *), "running requests", &s->running));
+    TRY(arena_take_array(arena, sequences, sizeof(void *), "order of running requests", &s->order));
     TRY(arena_take_array(arena, sequences, sizeof *s->take, "rows of requests", &s->take));
-    for (int i = 0; i < s->ring_size; i++) {
+    for (int i = s->capacity; i-- > 0;) {
         TRY(arena_take_array(arena, (size_t)limits->positions, sizeof(int32_t), "tokens of requests",
-                             &s->ring[i].tokens));
+                             &s->store[i].tokens));
         TRY(arena_take_array(arena, (size_t)pages_for(limits->positions), sizeof(int32_t),
-                             "pages of requests", &s->ring[i].pages));
+                             "pages of requests", &s->store[i].pages));
+        s->spare[s->spare_count++] = &s->store[i];
     }
     return open_pages(s, arena);
 }
 
 bool scheduler_has_room(const struct scheduler *s)
 {
-    return s->tail - s->head < s->ring_size;
+    return s->spare_count > 0;
 }
 
 struct tokens scheduler_prompt(struct scheduler *s)
 {
-    return (struct tokens){.ids = s->ring[s->tail % s->ring_size].tokens, .capacity = s->limits.positions};
+    return (struct tokens){.ids = s->spare[s->spare_count - 1]->tokens, .capacity = s->limits.positions};
 }
 
 enum status scheduler_add(struct scheduler *s, int count, const struct request_options *options)
 {
-    struct request *r = &s->ring[s->tail % s->ring_size];
+    struct request *r = s->spare[s->spare_count - 1];
 
-    TRY(request_start(r, &s->ground, s->tail, count, s->limits.positions, options));
+    TRY(request_start(r, &s->ground, s->added, count, s->limits.positions, options));
     if (pages_for(r->most) > s->limits.pages_per_group)
         return FAIL(STATUS_BAD_INPUT,
                     "%d tokens of prompt and %d of answer can never fit: the key-value cache holds %d; raise "
                     "--kv-cache-memory or lower --max-tokens",
                     count, r->most - count, s->limits.pages_per_group * PAGE_ROWS);
-    s->tail++;
+    s->spare_count--;
+    s->added++;
+    r->older = s->newest;
+    if (s->newest)
+        s->newest->newer = r;
+    else
+        s->oldest = r;
+    s->newest = r;
+    queue_add(&s->waiting, r);
     return STATUS_OK;
 }
 
@@ -85,48 +99,71 @@ static int choose_group(const struct scheduler *s, int pages)
     return best;
 }
 
+/* Puts r among those that run. */
+static void start_running(struct scheduler *s, struct request *r, int group)
+{
+    int slot = 0, place = s->running_count++;
+
+    while (s->running[slot])
+        slot++;
+    s->running[slot] = r;
+    for (; place > 0 && request_before(r, s->order[place - 1]); place--)
+        s->order[place] = s->order[place - 1];
+    s->order[place] = r;
+    s->load[group]++;
+    r->slot = slot;
+    r->group = group;
+    r->state = REQUEST_RUNNING;
+}
+
+static void stop_running(struct scheduler *s, struct request *r)
+{
+    int place = 0;
+
+    while (s->order[place] != r)
+        place++;
+    for (s->running_count--; place < s->running_count; place++)
+        s->order[place] = s->order[place + 1];
+    s->running[r->slot] = NULL;
+    s->load[r->group]--;
+}
+
 /* Starts waiting requests in order; the first that finds no room keeps the later ones waiting, so nobody
  * starves. */
 static void admit_waiting(struct scheduler *s)
 {
-    while (s->admit < s->tail && s->running_count < s->limits.sequences) {
-        struct request *r = &s->ring[s->admit % s->ring_size];
+    struct request *r;
+
+    while ((r = queue_first(&s->waiting)) && s->running_count < s->limits.sequences) {
         int group = choose_group(s, pages_for(r->most));
-        int slot = 0;
 
         if (group < 0)
             return;
-        while (s->running[slot])
-            slot++;
-        s->running[slot] = r;
-        s->running_count++;
+        queue_remove(&s->waiting, r);
         s->reserved[group] += pages_for(r->most);
-        s->load[group]++;
-        r->slot = slot;
-        r->group = group;
-        r->state = REQUEST_RUNNING;
-        s->admit++;
+        start_running(s, r, group);
     }
 }
 
-/* Rows of each running request in this step: decodes first, then prompts, oldest first. */
+/* Rows of each running request in this step: decodes first, then prompts, the most urgent first. */
 static void share_budget(struct scheduler *s)
 {
     int budget = s->limits.rows;
 
-    for (int slot = 0; slot < s->limits.sequences; slot++) {
-        const struct request *r = s->running[slot];
+    memset(s->take, 0, (size_t)s->limits.sequences * sizeof *s->take);
+    for (int i = 0; i < s->running_count && budget > 0; i++) {
+        const struct request *r = s->order[i];
 
-        s->take[slot] = r && r->count - r->computed == 1 && budget > 0;
-        budget -= s->take[slot];
+        s->take[r->slot] = r->count - r->computed == 1;
+        budget -= s->take[r->slot];
     }
-    for (int64_t number = s->head; number < s->admit && budget > 0; number++) {
-        const struct request *r = &s->ring[number % s->ring_size];
+    for (int i = 0; i < s->running_count && budget > 0; i++) {
+        const struct request *r = s->order[i];
         int left = r->count - r->computed;
 
-        if (r->state != REQUEST_RUNNING || left == 1)
+        if (left == 1)
             continue;
-        s->take[r->slot] = left < budget ? left : budget;
+        s->take[r->slot] = request_most_rows(r, left < budget ? left : budget);
         budget -= s->take[r->slot];
     }
 }
@@ -180,9 +217,7 @@ static void finish_request(struct scheduler *s, struct request *r)
     for (int i = r->page_count; i-- > 0;)
         stack[s->free_count[r->group]++] = r->pages[i];
     s->reserved[r->group] -= pages_for(r->most) - r->page_count;
-    s->load[r->group]--;
-    s->running[r->slot] = NULL;
-    s->running_count--;
+    stop_running(s, r);
     r->state = REQUEST_FINISHED;
     r->ended = clock_now();
 }
@@ -210,17 +245,39 @@ enum status scheduler_advance(struct scheduler *s, const struct batch *b, const 
     return STATUS_OK;
 }
 
-struct request *scheduler_oldest(struct scheduler *s)
+void scheduler_cancel(struct scheduler *s, struct request *r)
 {
-    return s->head < s->tail ? &s->ring[s->head % s->ring_size] : NULL;
+    if (r->state == REQUEST_FINISHED)
+        return;
+    r->finish = FINISH_CANCELLED;
+    if (r->state == REQUEST_RUNNING) {
+        finish_request(s, r);
+        return;
+    }
+    queue_remove(&s->waiting, r);
+    r->state = REQUEST_FINISHED;
+    r->ended = clock_now();
 }
 
-void scheduler_drop(struct scheduler *s)
+struct request *scheduler_oldest(struct scheduler *s)
 {
-    s->head++;
+    return s->oldest;
+}
+
+void scheduler_drop(struct scheduler *s, struct request *r)
+{
+    if (r->older)
+        r->older->newer = r->newer;
+    else
+        s->oldest = r->newer;
+    if (r->newer)
+        r->newer->older = r->older;
+    else
+        s->newest = r->older;
+    s->spare[s->spare_count++] = r;
 }
 
 bool scheduler_idle(const struct scheduler *s)
 {
-    return s->running_count == 0 && s->admit == s->tail;
+    return s->running_count == 0 && s->waiting.count == 0;
 }

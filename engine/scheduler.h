@@ -2,10 +2,10 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Requests are numbered in input order. They wait until their data group has cache pages for their whole
- * length, so a running request is never put aside; they join and leave between steps. A step takes one token
- * of every request that decodes, then prompts in order as far as the budget goes: a long prompt is cut, and
- * its bytes do not change by that. */
+ * Requests are numbered in input order and run by priority, then in that order. They wait until their data
+ * group has cache pages for their whole length, so a running request is never put aside; they join and leave
+ * between steps. A step takes one token of every request that decodes, then prompts in order as far as the
+ * budget goes: a long prompt is cut, and its bytes do not change by that. */
 #ifndef SCHEDULER_H
 #define SCHEDULER_H
 
@@ -13,6 +13,7 @@
 #include "engine/base/arena.h"
 #include "engine/batch.h"
 #include "engine/head.h"
+#include "engine/queue.h"
 #include "engine/request.h"
 
 struct scheduler_limits {
@@ -28,12 +29,15 @@ struct scheduler {
     struct scheduler_limits limits;
     struct request_ground ground;
 
-    struct request *ring; /* [ring_size], request n at n % ring_size */
-    int ring_size;
-    int64_t head;             /* oldest request that is still kept */
-    int64_t admit;            /* next to run */
-    int64_t tail;             /* next number to be given */
-    struct request **running; /* [sequences], NULL: free slot */
+    int capacity;           /* requests kept at once: waiting, running, or finished and not yet dropped */
+    struct request *store;  /* [capacity] */
+    struct request **spare; /* [capacity] those that are not in use, the next to be taken on top */
+    int spare_count;
+    struct request *oldest, *newest; /* ends of the list of those kept, in input order */
+    int64_t added;                   /* requests so far; the number of the next */
+    struct queue waiting;
+    struct request **running; /* [sequences] by slot, NULL: free */
+    struct request **order;   /* [sequences] those running, by request_before */
     int running_count;
     int32_t *free_pages; /* [groups, pages_per_group] stacks */
     int *free_count;     /* [groups] */
@@ -64,9 +68,16 @@ enum status scheduler_fill(struct scheduler *s, struct batch *b);
 /* Takes what the step brought: samples, appends, finishes. results [wanted rows of b]. */
 enum status scheduler_advance(struct scheduler *s, const struct batch *b, const struct head_result *results);
 
-/* The oldest request still kept, NULL: none. scheduler_drop forgets it; it must have finished. */
+/* Ends a request that waits or runs, with FINISH_CANCELLED; one that has finished stays as it is. Between
+ * steps: not after scheduler_fill and before its scheduler_advance. */
+void scheduler_cancel(struct scheduler *s, struct request *r);
+
+/* The oldest request still kept, NULL: none; r->newer leads on in input order. */
 struct request *scheduler_oldest(struct scheduler *s);
-void scheduler_drop(struct scheduler *s);
+
+/* Forgets a finished request; any, in whatever order. Its place is free for another, so r is not to be used
+ * any more. */
+void scheduler_drop(struct scheduler *s, struct request *r);
 
 /* Are all requests finished? */
 bool scheduler_idle(const struct scheduler *s);

@@ -23,6 +23,7 @@ struct desk {
     int owner[8][64]; /* request that uses a page of a group, -1: none */
     struct head_result results[16];
     float value;
+    int priority; /* of the requests added next */
     int32_t ids[16];
 };
 
@@ -50,11 +51,20 @@ static enum status add(struct desk *d, int prompt, int max_tokens)
 {
     struct request_options options = greedy(max_tokens);
     struct tokens room = scheduler_prompt(&d->scheduler);
-    int64_t number = d->scheduler.tail;
+    int64_t number = d->scheduler.added;
 
+    options.priority = d->priority;
     for (int i = 0; i < prompt && i < room.capacity; i++)
         room.ids[i] = (int32_t)((number * 7 + i) % STOP_ID);
     return scheduler_add(&d->scheduler, prompt, &options);
+}
+
+static bool runs(const struct scheduler *s, int number)
+{
+    for (int i = 0; i < s->running_count; i++)
+        if (s->order[i]->number == number)
+            return true;
+    return false;
 }
 
 /* Checks the batch against the requests and marks pages; answers every wanted row with `token`. */
@@ -81,8 +91,7 @@ static void check_batch(struct desk *d, int32_t token)
         for (int page = 0; page < piece->new_pages; page++) {
             int *owner = &d->owner[piece->group][b->pages[piece->first_page + page]];
 
-            assert_true(*owner < 0 || *owner == (int)r->number || *owner < (int)s->head ||
-                        s->ring[*owner % s->ring_size].state == REQUEST_FINISHED);
+            assert_true(*owner < 0 || *owner == (int)r->number || !runs(s, *owner));
             *owner = (int)r->number;
         }
         if (piece->want != BATCH_WANT_NONE) {
@@ -108,7 +117,7 @@ static void drop_finished(struct desk *d)
     struct request *r;
 
     while ((r = scheduler_oldest(&d->scheduler)) && r->state == REQUEST_FINISHED)
-        scheduler_drop(&d->scheduler);
+        scheduler_drop(&d->scheduler, r);
 }
 
 static void a_long_prompt_is_cut_and_decodes_go_first(void **state)
@@ -125,8 +134,8 @@ static void a_long_prompt_is_cut_and_decodes_go_first(void **state)
     step(&d, 1);
     assert_int_equal(d.batch.piece_count, 2);
     assert_int_equal(d.batch.row_count, 16);
-    assert_int_equal(d.scheduler.ring[0].count, 6); /* the short one got its token */
-    assert_int_equal(d.scheduler.ring[1].computed, 15);
+    assert_int_equal(d.scheduler.store[0].count, 6); /* the short one got its token */
+    assert_int_equal(d.scheduler.store[1].computed, 15);
     arena_close(&d.arena);
 }
 
@@ -143,7 +152,7 @@ static void what_can_never_fit_is_refused_by_name(void **state)
     assert_int_equal(add(&d, 60, 5), STATUS_BAD_INPUT);
     assert_non_null(strstr(status_text(), "--kv-cache-memory"));
     assert_int_equal(add(&d, 60, 4), STATUS_OK);
-    assert_int_equal(d.scheduler.tail, 1);
+    assert_int_equal(d.scheduler.added, 1);
     arena_close(&d.arena);
 }
 
@@ -158,12 +167,65 @@ static void a_stop_token_ends_a_request_and_frees_its_pages(void **state)
     assert_int_equal(add(&d, 20, 40), STATUS_OK); /* waits: one sequence at once */
     step(&d, 5);
     step(&d, STOP_ID);
-    assert_int_equal(d.scheduler.ring[0].state, REQUEST_FINISHED);
-    assert_int_equal(d.scheduler.ring[0].finish, FINISH_STOP);
+    assert_int_equal(d.scheduler.store[0].state, REQUEST_FINISHED);
+    assert_int_equal(d.scheduler.store[0].finish, FINISH_STOP);
     assert_int_equal(d.scheduler.free_count[0], 4);
     assert_int_equal(d.scheduler.reserved[0], 0);
     step(&d, 5);
-    assert_int_equal(d.scheduler.ring[1].state, REQUEST_RUNNING);
+    assert_int_equal(d.scheduler.store[1].state, REQUEST_RUNNING);
+    arena_close(&d.arena);
+}
+
+static void cancelled_requests_end_between_steps(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){
+                      .sequences = 1, .rows = 64, .positions = POSITIONS, .pages_per_group = 4, .groups = 1});
+    assert_int_equal(add(&d, 20, 40), STATUS_OK);
+    assert_int_equal(add(&d, 20, 40), STATUS_OK);
+    step(&d, 5);
+    scheduler_cancel(&d.scheduler, &d.scheduler.store[1]); /* waits */
+    scheduler_cancel(&d.scheduler, &d.scheduler.store[0]); /* runs */
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(d.scheduler.store[i].state, REQUEST_FINISHED);
+        assert_int_equal(d.scheduler.store[i].finish, FINISH_CANCELLED);
+    }
+    assert_true(scheduler_idle(&d.scheduler));
+    assert_int_equal(d.scheduler.free_count[0], 4);
+    drop_finished(&d);
+    assert_null(scheduler_oldest(&d.scheduler));
+    arena_close(&d.arena);
+}
+
+static void requests_run_by_priority_and_leave_in_any_order(void **state)
+{
+    struct scheduler *s;
+    struct desk d;
+
+    (void)state;
+    open_desk(&d,
+              (struct scheduler_limits){
+                  .sequences = 2, .rows = 64, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    s = &d.scheduler;
+    for (int i = 0; i < 4; i++) {
+        d.priority = (const int[]){5, 1, 5, 0}[i];
+        assert_int_equal(add(&d, 20, 2), STATUS_OK);
+    }
+    assert_false(scheduler_has_room(s));
+    step(&d, 5);
+    assert_int_equal(s->store[3].state, REQUEST_RUNNING);
+    assert_int_equal(s->store[1].state, REQUEST_RUNNING);
+    step(&d, 5);
+    scheduler_drop(s, &s->store[1]);
+    scheduler_drop(s, &s->store[3]);
+    assert_ptr_equal(scheduler_oldest(s), &s->store[0]);
+    assert_ptr_equal(s->store[0].newer, &s->store[2]);
+    assert_null(s->store[2].newer);
+    assert_true(scheduler_has_room(s));
+    step(&d, 5);
+    assert_int_equal(s->store[0].state, REQUEST_RUNNING);
     arena_close(&d.arena);
 }
 
@@ -208,6 +270,8 @@ int main(void)
         cmocka_unit_test(a_long_prompt_is_cut_and_decodes_go_first),
         cmocka_unit_test(what_can_never_fit_is_refused_by_name),
         cmocka_unit_test(a_stop_token_ends_a_request_and_frees_its_pages),
+        cmocka_unit_test(cancelled_requests_end_between_steps),
+        cmocka_unit_test(requests_run_by_priority_and_leave_in_any_order),
         cmocka_unit_test(everything_ends_whatever_comes),
     };
 
