@@ -1,0 +1,161 @@
+/* session.c - an engine on this rank, from options to closing: what every command that loads a model shares
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "launch/session.h"
+
+#include "engine/base/log.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/reference/reference.h"
+#include "launch/options_value.h"
+
+#include <math.h>
+
+static const size_t START_BYTES = (size_t)64 << 20; /* tables of the start, of address space */
+
+enum status session_open(struct session *s, const struct options *o, const struct environment *environment)
+{
+    enum status status;
+
+    *s = (struct session){.options = o, .environment = environment};
+    status = process_open(&s->process, environment);
+    log_open(s->process.rank, o->verbose ? LOG_DEBUG : LOG_INFO);
+    if (!s->process.running)
+        return status;
+    TRY(process_agree(&s->process, status));
+    TRY(process_agree(&s->process, arena_open(&s->arena, "the start", START_BYTES)));
+    TRY(process_compare(&s->process, "options", options_value_hash(o)));
+    return process_watch(&s->process, o->watchdog_timeout);
+}
+
+/* Which processors this rank works on; one line says it for all. */
+static enum status place_rank(struct session *s)
+{
+    struct process *p = &s->process;
+    bool reference = s->options->backend == OPTIONS_BACKEND_REFERENCE; /* works with one thread */
+    struct topology_request request = {.node_rank = p->node_rank,
+                                       .node_size = p->node_size,
+                                       .threads = reference ? 1 : s->options->threads,
+                                       .cpus_per_task = s->environment->cpus_per_task};
+    struct topology_scene scene = {
+        .ranks = p->ranks, .nodes = p->nodes, .open_mpi = s->environment->open_mpi};
+    struct topology_set *sets;
+    char text[TOPOLOGY_TEXT_BYTES];
+
+    TRY(process_agree(p, topology_open(&s->topology)));
+    TRY(arena_take_array(&s->arena, (size_t)p->node_size, sizeof *sets, "processors of ranks", &sets));
+    TRY(process_node_gather(p, &s->topology.allowed, sizeof s->topology.allowed, sets));
+    request.allowed = sets;
+    TRY(process_agree(p, topology_divide(&s->topology, &request)));
+    topology_bind(&s->topology);
+    TRY(process_extent(p, s->topology.threads, &scene.least, &scene.most));
+    topology_describe(&s->topology, &scene, text);
+    log_line(LOG_INFO, "%s", text);
+    return STATUS_OK;
+}
+
+/* All ranks work by the least instruction path of theirs, so that bytes are equal on mixed machines. */
+static enum status open_kernels(struct session *s)
+{
+    const struct options *o = s->options;
+    const int *pinned = s->topology.pin ? s->topology.pinned : NULL;
+    enum cpu_path path = cpu_best_path();
+    int least, most;
+
+    if (o->cpu_path != OPTIONS_PATH_AUTO)
+        path = (enum cpu_path)(o->cpu_path - OPTIONS_PATH_PORTABLE);
+    TRY(process_extent(&s->process, (int)path, &least, &most));
+    if (o->backend == OPTIONS_BACKEND_REFERENCE)
+        return process_agree(&s->process, reference_open(&s->kernels));
+    if (least != most)
+        log_line(LOG_INFO, "not all machines have %s: all ranks use %s", cpu_path_name((enum cpu_path)most),
+                 cpu_path_name((enum cpu_path)least));
+    return process_agree(&s->process,
+                         cpu_open((enum cpu_path)least, s->topology.threads, pinned, &s->kernels));
+}
+
+static enum status read_engine(struct session *s)
+{
+    const struct options *o = s->options;
+    struct engine_options options = {.model = o->model,
+                                     .cache_root = s->environment->cache,
+                                     .ranks = s->process.ranks,
+                                     .rank = s->process.rank,
+                                     .tensor = o->tensor_parallel_size,
+                                     .expert_ranks = o->expert_parallel_size,
+                                     .kv_cache_memory = o->kv_cache_memory,
+                                     .memory_utilization = o->gpu_memory_utilization,
+                                     .node_ranks = s->process.node_size,
+                                     .max_positions = o->max_model_len,
+                                     .max_sequences = o->max_num_seqs,
+                                     .max_rows = o->max_num_batched_tokens};
+
+    return engine_read(&s->engine, &options);
+}
+
+static enum status load_engine(struct session *s)
+{
+    struct process *p = &s->process;
+    struct engine *e = &s->engine;
+    size_t world_bytes, group_bytes;
+
+    engine_sizes(e, &world_bytes, &group_bytes);
+    TRY(process_comms(p, (enum options_comm)s->options->comm, e->grid.tensor, world_bytes, group_bytes,
+                      &s->world, &s->group));
+    TRY(open_kernels(s));
+    TRY(process_agree(p, engine_load(e, s->world, s->group, s->kernels)));
+    TRY(process_agree(p, engine_size_cache(e)));
+    TRY(process_agree(p, engine_prepare(e)));
+    log_line(LOG_INFO,
+             "%s on %s: %d layers, %d experts, top %d; a rank holds %.1f MiB of weights, a data group caches "
+             "%d positions",
+             e->config.architecture, s->kernels->name, e->config.layers, e->config.experts, e->config.choices,
+             (double)e->weights.bytes / 1048576.0, e->pages * PAGE_ROWS);
+    return STATUS_OK;
+}
+
+enum status session_load(struct session *s)
+{
+    struct process *p = &s->process;
+
+    TRY(place_rank(s));
+    TRY(process_agree(p, read_engine(s)));
+    TRY(process_compare(p, "model", s->engine.fingerprint));
+    return load_engine(s);
+}
+
+struct sampling session_sampling(const struct session *session)
+{
+    const struct options *o = session->options;
+    const struct config *c = &session->engine.config;
+    struct sampling s = {.temperature = o->temperature,
+                         .top_p = o->top_p,
+                         .min_p = o->min_p,
+                         .top_k = o->top_k,
+                         .seed = o->seed};
+
+    if (isnan(s.temperature))
+        s.temperature = isnan(c->temperature) ? 1.0F : c->temperature;
+    if (isnan(s.top_p))
+        s.top_p = isnan(c->top_p) ? 1.0F : c->top_p;
+    if (isnan(s.min_p))
+        s.min_p = isnan(c->min_p) ? 0.0F : c->min_p;
+    if (s.top_k == OPTIONS_TOP_K_MODEL)
+        s.top_k = c->top_k > 0 ? c->top_k : 0;
+    return s;
+}
+
+int session_close(struct session *s, enum status status)
+{
+    if (status != STATUS_OK && !s->process.told)
+        return process_end(&s->process, status); /* the others may be anywhere, and closing is collective */
+    engine_close(&s->engine);
+    if (s->kernels)
+        s->kernels->close(s->kernels);
+    if (s->group)
+        s->group->close(s->group);
+    if (s->world)
+        s->world->close(s->world);
+    topology_close(&s->topology);
+    arena_close(&s->arena);
+    return process_end(&s->process, status);
+}

@@ -1,0 +1,45 @@
+/* session.h - an engine on this rank, from options to closing: what every command that loads a model shares
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *     session_open      MPI starts, the ranks agree on options, the watchdog wakes
+ *     (the command opens its files, so that a wrong name is found before weights are read)
+ *     session_load      processors, kernels, exchanges, weights, cache, buffers
+ *     (the command's own work)
+ *     session_close     good or bad */
+#ifndef SESSION_H
+#define SESSION_H
+
+#include "engine/engine.h"
+#include "engine/sampler.h"
+#include "launch/options.h"
+#include "launch/process.h"
+#include "launch/topology.h"
+
+/* Too large for a stack that may be limited: a static of its command. */
+struct session {
+    const struct options *options;
+    const struct environment *environment;
+    struct process process;
+    struct arena arena; /* of the start */
+    struct topology topology;
+    struct kernels *kernels;
+    struct comm *world, *group;
+    struct engine engine;
+};
+
+/* Collective, once a process. After a failure, session_close. */
+enum status session_open(struct session *s, const struct options *o, const struct environment *environment);
+
+/* Collective; agreed on by all ranks. */
+enum status session_load(struct session *s);
+
+/* How tokens are chosen: the command line first, then the model's generation_config.json, then vLLM's
+ * defaults. */
+struct sampling session_sampling(const struct session *session);
+
+/* The way out of the command: returns main's exit code for `status`. Collective where all ranks come here; a
+ * failure that the others do not know of ends the job instead. Takes a session that is half open. */
+int session_close(struct session *s, enum status status);
+
+#endif
