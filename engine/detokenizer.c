@@ -31,6 +31,28 @@ enum status detokenizer_start(struct detokenizer *d, const struct tokenizer *t, 
     return STATUS_OK;
 }
 
+void detokenizer_whole(struct detokenizer *d)
+{
+    tokenizer_strip(d->tokenizer, &d->strip);
+}
+
+/* Takes from `text`, whole characters, what the decoder strips; returns how many bytes are left. */
+static size_t strip(struct detokenizer *d, char *text, size_t bytes)
+{
+    int count;
+    const char *character = tokenizer_strip(d->tokenizer, &count);
+    size_t length = strlen(character);
+    size_t at = 0;
+
+    for (; d->strip > 0 && at < bytes; at += length, d->strip--)
+        if (bytes - at < length || memcmp(text + at, character, length) != 0) {
+            d->strip = 0;
+            break;
+        }
+    memmove(text, text + at, bytes - at);
+    return bytes - at;
+}
+
 /* One push may show what was held, and a character for each byte of the tail and of the token. */
 static size_t room(size_t token_bytes)
 {
@@ -132,6 +154,7 @@ enum status detokenizer_push(struct detokenizer *d, int id, char *out, size_t ca
     memcpy(out, d->held, old);
     for (size_t i = 0; i < length; i++)
         end += pass_byte(d, (unsigned char)token[i], out + end);
+    end = old + strip(d, out + old, end - old);
     *bytes = pass_text(d, out, old, end);
     return STATUS_OK;
 }

@@ -23,6 +23,7 @@ struct detokenizer {
     int stop_count;
     unsigned char tail[4]; /* bytes of a character that is not complete */
     int tail_bytes;
+    int strip;                         /* how many characters the decoder may still take from the beginning */
     char held[DETOKENIZER_STOP_BYTES]; /* text that is a proper prefix of some stop string */
     int held_bytes;
     bool stopped; /* a stop string was seen; nothing more comes */
@@ -31,6 +32,10 @@ struct detokenizer {
 /* Each stop string is 1 ... DETOKENIZER_STOP_BYTES - 1 bytes of UTF-8, else STATUS_BAD_INPUT. */
 enum status detokenizer_start(struct detokenizer *d, const struct tokenizer *t, const char *const *stops,
                               int stop_count, bool show_special);
+
+/* Between start and the first push: the tokens are a whole text, not what follows a prompt. Some decoders
+ * take a blank from the beginning of a text, which the continuation of another text keeps. */
+void detokenizer_whole(struct detokenizer *d);
 
 /* The text that may be shown after one more token: at most `capacity` bytes to out (detokenizer_room always
  * suffices). A stop string and what follows it is not shown. */

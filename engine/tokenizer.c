@@ -2,7 +2,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Text goes down three steps, each from left to right: cut at the added tokens, split what is between them,
+ * Text goes down these steps, each from left to right: cut at the added tokens, normalize what is between
+ * them, cut that at the added tokens that are looked for in normalized text, split what is between these,
  * merge each piece. */
 #include "engine/tokenizer.h"
 #include "engine/tokenizer_load.h"
@@ -53,16 +54,22 @@ void tokenizer_close(struct tokenizer *t)
 struct encoding {
     struct tokenizer_parts *parts;
     bool literal;
+    const char *start;      /* of the text as it came */
+    const char *normalized; /* beginning of the text that the normalizer gave; NULL: not that of the whole */
     struct tokens *out;
 };
 
 static enum status take_piece(void *context, const char *piece, size_t bytes)
 {
     struct encoding *e = context;
-    int id = e->parts->ignore_merges ? tokenizer_vocabulary_find(&e->parts->vocabulary, piece, bytes) : -1;
+    struct tokenizer_parts *p = e->parts;
+    int id = p->ignore_merges ? tokenizer_vocabulary_find(&p->vocabulary, piece, bytes) : -1;
 
-    return id >= 0 ? tokens_append(e->out, id)
-                   : tokenizer_merge_piece(&e->parts->merge, piece, bytes, e->out);
+    if (id >= 0)
+        return tokens_append(e->out, id);
+    return p->pipeline.byte_level
+               ? tokenizer_merge_piece(&p->merge, piece, bytes, e->out)
+               : tokenizer_characters_piece(&p->characters, &p->vocabulary, &p->merge, piece, bytes, e->out);
 }
 
 /* Text between all added tokens, or one that was found behind the normalizer. */
@@ -70,11 +77,13 @@ static enum status take_normalized(void *context, const char *text, size_t bytes
                                    const struct tokenizer_added_token *token)
 {
     struct encoding *e = context;
+    struct tokenizer_pipeline *p = &e->parts->pipeline;
     struct tokenizer_split_taker taker = {.take = take_piece, .context = e};
 
     if (token)
         return tokens_append(e->out, token->id);
-    if (e->parts->pipeline.prefix_space && text[0] != ' ') {
+    TRY(tokenizer_normal_run(&p->blanks, text == e->normalized, &text, &bytes));
+    if (p->prefix_space && text[0] != ' ') {
         /* The text is ours then (see tokenizer_encode), and what stands before this part has been encoded
          * already. */
         ((char *)text)[-1] = ' ';
@@ -90,9 +99,12 @@ static enum status take_raw(void *context, const char *text, size_t bytes,
 {
     struct encoding *e = context;
     struct tokenizer_added_taker taker = {.take = take_normalized, .context = e};
+    bool first = text == e->start;
 
     if (token)
         return tokens_append(e->out, token->id);
+    TRY(tokenizer_normal_run(&e->parts->pipeline.normal, first, &text, &bytes));
+    e->normalized = first ? text : NULL;
     return tokenizer_added_run(&e->parts->added, true, e->literal, text, bytes, &taker);
 }
 
@@ -108,6 +120,7 @@ static enum status encode(struct encoding *e, const char *text, size_t bytes, bo
     const struct tokenizer_pipeline *p = &e->parts->pipeline;
     struct tokenizer_added_taker taker = {.take = take_raw, .context = e};
 
+    e->start = text;
     TRY(append_all(e->out, p->before, add_special ? p->before_count : 0));
     TRY(tokenizer_added_run(&e->parts->added, false, e->literal, text, bytes, &taker));
     return append_all(e->out, p->after, add_special ? p->after_count : 0);
@@ -154,9 +167,18 @@ const char *tokenizer_bytes(const struct tokenizer *t, int id, size_t *bytes, bo
     const struct tokenizer_vocabulary *v = &t->parts.vocabulary;
     bool known = id >= 0 && id < v->size && v->entries[id].bytes;
 
-    *bytes = known ? v->entries[id].length : 0;
     *special = known && v->entries[id].special;
-    return known ? v->entries[id].bytes : "";
+    *bytes = 0;
+    if (!known)
+        return "";
+    *bytes = v->shown[id].bytes ? v->shown[id].length : v->entries[id].length;
+    return v->shown[id].bytes ? v->shown[id].bytes : v->entries[id].bytes;
+}
+
+const char *tokenizer_strip(const struct tokenizer *t, int *count)
+{
+    *count = t->parts.pipeline.decoder.strip_count;
+    return t->parts.pipeline.decoder.strip;
 }
 
 size_t tokenizer_longest(const struct tokenizer *t)

@@ -2,8 +2,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Byte-level BPE. The ids equal those of Hugging Face tokenizers. Invalid UTF-8 becomes U+FFFD before
- * anything else. */
+ * BPE, in bytes or in characters with byte fallback, with what tokenizer.json puts before and behind it. The
+ * ids equal those of Hugging Face tokenizers. Invalid UTF-8 becomes U+FFFD before anything else. */
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
@@ -41,6 +41,11 @@ int tokenizer_find(const struct tokenizer *t, const char *content);
 /* The bytes that token `id` stands for in text; not NUL-terminated; *bytes 0 for ids without a token.
  * *special: is it a special token (content such as "<|eot|>", not shown to users)? */
 const char *tokenizer_bytes(const struct tokenizer *t, int id, size_t *bytes, bool *special);
+
+/* The character that a decoder takes from the beginning of a whole text, at most *count times; *count 0:
+ * none.
+ */
+const char *tokenizer_strip(const struct tokenizer *t, int *count);
 
 /* Bytes of the longest token. */
 size_t tokenizer_longest(const struct tokenizer *t);

@@ -31,6 +31,12 @@ struct source {
     json_t *vocab, *merges, *added; /* `added` may be NULL */
 };
 
+/* The most bytes that a content may have once it is normalized. */
+static size_t added_room(size_t bytes)
+{
+    return 4 * bytes + 32;
+}
+
 static enum status refuse_key(const struct json_at *at, const char *key, const char *why)
 {
     return FAIL(STATUS_BAD_INPUT, "%s: \"%s%s\" %s", at->file, at->path, key, why);
@@ -48,16 +54,12 @@ static enum status check_text_empty(const struct json_at *model, const char *key
 static enum status check_model(const struct json_at *model)
 {
     const char *type = "BPE"; /* files from before "type" was written hold BPE */
-    bool byte_fallback = false;
     float dropout = 0;
 
     TRY(json_get_text(model, "type", &type));
     if (strcmp(type, "BPE") != 0)
-        return FAIL(STATUS_BAD_INPUT, "%s: a tokenizer of type %s is not supported, only byte-level BPE is",
-                    model->file, type);
-    TRY(json_get_bool(model, "byte_fallback", &byte_fallback));
-    if (byte_fallback)
-        return refuse_key(model, "byte_fallback", "is not supported: only byte-level BPE is");
+        return FAIL(STATUS_BAD_INPUT, "%s: a tokenizer of type %s is not supported, only BPE is", model->file,
+                    type);
     TRY(json_get_float(model, "dropout", 0, 1, &dropout));
     if (dropout > 0)
         return refuse_key(model, "dropout", "is not supported: ids would be random");
@@ -113,10 +115,10 @@ static enum status measure_source(struct source *s, struct measure *out)
         if (!json_is_string(content))
             return FAIL(STATUS_BAD_INPUT, "%s: added_tokens[%zu] has no content", s->root.file, i);
         TRY(measure_id(s, &m, json_object_get(item, "id"), json_string_value(content)));
-        m.added_bytes += json_string_length(content);
+        m.text_bytes += json_string_length(content);
+        m.added_bytes += added_room(json_string_length(content));
         m.added++;
     }
-    m.text_bytes += m.added_bytes;
     if (m.pairs > INT32_MAX || m.added_bytes > INT32_MAX)
         return refuse_key(&s->model, "merges", "lists more than can be read");
     *out = m;
@@ -182,6 +184,25 @@ static enum status load_merges(struct tokenizer_parts *p, const struct source *s
     return STATUS_OK;
 }
 
+/* How text becomes the first symbols where tokens are spelled in characters. */
+static enum status load_characters(struct tokenizer_parts *p, const struct source *s)
+{
+    struct tokenizer_characters *c = &p->characters;
+    const char *unknown = NULL;
+
+    TRY(json_get_bool(&s->model, "byte_fallback", &c->byte_fallback));
+    TRY(json_get_bool(&s->model, "fuse_unk", &c->fuse_unknown));
+    TRY(json_get_text(&s->model, "unk_token", &unknown));
+    if (p->pipeline.byte_level)
+        return c->byte_fallback ? refuse_key(&s->model, "byte_fallback", "is not supported beside ByteLevel")
+                                : STATUS_OK;
+    tokenizer_characters_open(c, &p->vocabulary);
+    c->unknown = unknown ? tokenizer_vocabulary_find_name(&p->vocabulary, unknown, strlen(unknown)) : -1;
+    return unknown && c->unknown < 0
+               ? refuse_key(&s->model, "unk_token", "names a token that model.vocab lacks")
+               : STATUS_OK;
+}
+
 static enum status load_model(struct tokenizer_parts *p, const struct source *s)
 {
     for (void *at = json_object_iter(s->vocab); at; at = json_object_iter_next(s->vocab, at))
@@ -190,7 +211,27 @@ static enum status load_model(struct tokenizer_parts *p, const struct source *s)
     for (int byte = 0; byte < 256; byte++)
         p->merge.byte_ids[byte] = tokenizer_vocabulary_find(&p->vocabulary, &(const char){(char)byte}, 1);
     TRY(json_get_bool(&s->model, "ignore_merges", &p->ignore_merges));
+    TRY(load_characters(p, s));
     return load_merges(p, s);
+}
+
+/* The content that is looked for in text: as it is written, or what the normalizer makes of it. */
+static enum status keep_content(struct tokenizer_parts *p, struct tokenizer_added_token *token)
+{
+    const char *text = token->content;
+    size_t bytes = token->bytes;
+    char *copy;
+
+    if (token->normalized && bytes > 0)
+        TRY(tokenizer_normal_run(&p->pipeline.normal, false, &text, &bytes));
+    if (bytes > added_room(token->bytes))
+        return FAIL(STATUS_BAD_INPUT, "added_tokens: the normalizer makes \"%.40s\" too long",
+                    token->content);
+    TRY(arena_take(&p->arena, bytes, "added tokens", &copy));
+    memcpy(copy, text, bytes);
+    token->content = copy;
+    token->bytes = bytes;
+    return STATUS_OK;
 }
 
 static enum status load_added(struct tokenizer_parts *p, const struct source *s)
@@ -214,17 +255,12 @@ static enum status load_added(struct tokenizer_parts *p, const struct source *s)
         TRY(json_get_bool(&at, "single_word", &token.single_word));
         TRY(tokenizer_vocabulary_add_content(&p->vocabulary, id, json_string_value(content), token.bytes,
                                              token.special));
-        token.content = p->vocabulary.entries[id].bytes;
-        if (p->vocabulary.entries[id].spelled) { /* its bytes may differ from how it is written */
-            char *copy;
-
-            TRY(arena_take(&p->arena, token.bytes, "added tokens", &copy));
-            memcpy(copy, json_string_value(content), token.bytes);
-            token.content = copy;
-        }
+        token.content = json_string_value(content);
+        TRY(keep_content(p, &token));
         TRY(tokenizer_added_add(&p->added, &token));
     }
-    return STATUS_OK;
+    return p->pipeline.byte_level ? STATUS_OK
+                                  : tokenizer_vocabulary_show(&p->vocabulary, &p->pipeline.decoder);
 }
 
 static enum status check_template_ids(const struct tokenizer_parts *p, const struct source *s)
@@ -253,13 +289,14 @@ static enum status load_json(struct tokenizer_parts *p, const struct json *json,
     TRY(arena_open(&p->arena, "the tokenizer",
                    extra + TEMPLATE_BYTES + tokenizer_vocabulary_room(m.size, m.tokens, m.text_bytes) +
                        tokenizer_merge_room(m.pairs) + tokenizer_added_room(m.added, m.added_bytes) +
-                       m.added_bytes + ((size_t)m.added + 8) * ARENA_ALIGN +
+                       tokenizer_pipeline_room() + m.added_bytes + ((size_t)m.added + 8) * ARENA_ALIGN +
                        (size_t)TOKENIZER_SPLIT_PATTERN_BYTES * 16));
-    TRY(tokenizer_vocabulary_open(&p->vocabulary, &p->arena, m.size, m.tokens, m.text_bytes));
+    TRY(tokenizer_split_open(&p->split, &p->arena));
+    TRY(tokenizer_pipeline_read(&p->pipeline, &p->arena, &source.root, p->split));
+    TRY(tokenizer_vocabulary_open(&p->vocabulary, &p->arena, p->pipeline.byte_level, m.size, m.tokens,
+                                  m.text_bytes));
     TRY(tokenizer_merge_open(&p->merge, &p->arena, m.pairs));
     TRY(tokenizer_added_open(&p->added, &p->arena, m.added, m.added_bytes));
-    TRY(tokenizer_split_open(&p->split, &p->arena));
-    TRY(tokenizer_pipeline_read(&p->pipeline, &source.root, p->split));
     TRY(load_model(p, &source));
     TRY(load_added(p, &source));
     return check_template_ids(p, &source);

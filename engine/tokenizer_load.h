@@ -10,6 +10,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/status.h"
 #include "engine/tokenizer_added.h"
+#include "engine/tokenizer_characters.h"
 #include "engine/tokenizer_merge.h"
 #include "engine/tokenizer_pipeline.h"
 #include "engine/tokenizer_split.h"
@@ -21,6 +22,7 @@ struct tokenizer_parts {
     struct arena arena; /* `extra` bytes of it are left for the caller */
     struct tokenizer_vocabulary vocabulary;
     struct tokenizer_merge merge;
+    struct tokenizer_characters characters; /* of a vocabulary that is not byte-level */
     struct tokenizer_added added;
     struct tokenizer_pipeline pipeline;
     struct tokenizer_split *split;

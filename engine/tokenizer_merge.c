@@ -126,24 +126,33 @@ static uint64_t heap_entry(const struct tokenizer_merge *m, int32_t place)
     return (uint64_t)m->symbols[place].rank << 32 | (uint32_t)place;
 }
 
-/* One symbol per byte, and a heap of the pairs between them. */
-static enum status start(struct tokenizer_merge *m, const char *piece, int32_t count)
+void tokenizer_merge_start(struct tokenizer_merge *m)
 {
-    for (int32_t i = 0; i < count; i++) {
-        unsigned char byte = (unsigned char)piece[i];
+    m->symbol_count = 0;
+}
 
-        if (m->byte_ids[byte] < 0)
-            return FAIL(STATUS_BAD_INPUT, "the vocabulary has no token for byte 0x%02X of the text", byte);
-        m->symbols[i] = (struct tokenizer_symbol){
-            .id = m->byte_ids[byte], .previous = i - 1, .next = i + 1 < count ? i + 1 : -1};
-    }
+enum status tokenizer_merge_push(struct tokenizer_merge *m, int32_t id)
+{
+    int32_t place = m->symbol_count;
+
+    if (place == TOKENIZER_MERGE_PIECE_LIMIT)
+        return FAIL(STATUS_BAD_INPUT,
+                    "a piece of more than %d characters without a place to split: shorten the text",
+                    TOKENIZER_MERGE_PIECE_LIMIT);
+    m->symbols[place] = (struct tokenizer_symbol){.id = id, .previous = place - 1, .next = place + 1};
+    m->symbol_count++;
+    return STATUS_OK;
+}
+
+/* A heap of the pairs between the symbols. */
+static void build_heap(struct tokenizer_merge *m)
+{
     m->heap_count = 0;
-    for (int32_t i = 0; i < count; i++)
+    for (int32_t i = 0; i < m->symbol_count; i++)
         if (rank_pair(m, i))
             m->heap[m->heap_count++] = heap_entry(m, i);
     for (size_t i = m->heap_count / 2; i > 0; i--)
         heap_sink(m, i - 1);
-    return STATUS_OK;
 }
 
 static void merge_at(struct tokenizer_merge *m, int32_t place)
@@ -162,14 +171,12 @@ static void merge_at(struct tokenizer_merge *m, int32_t place)
         heap_push(m, heap_entry(m, s->previous));
 }
 
-enum status tokenizer_merge_piece(struct tokenizer_merge *m, const char *piece, size_t bytes,
-                                  struct tokens *out)
+enum status tokenizer_merge_finish(struct tokenizer_merge *m, struct tokens *out)
 {
-    if (bytes > TOKENIZER_MERGE_PIECE_LIMIT)
-        return FAIL(STATUS_BAD_INPUT,
-                    "a piece of %zu bytes without a place to split; at most %d can be encoded", bytes,
-                    TOKENIZER_MERGE_PIECE_LIMIT);
-    TRY(start(m, piece, (int32_t)bytes));
+    if (m->symbol_count == 0)
+        return STATUS_OK;
+    m->symbols[m->symbol_count - 1].next = -1;
+    build_heap(m);
     while (m->heap_count > 0) {
         uint64_t entry = heap_pop(m);
         int32_t place = (int32_t)(uint32_t)entry;
@@ -177,7 +184,21 @@ enum status tokenizer_merge_piece(struct tokenizer_merge *m, const char *piece, 
         if (m->symbols[place].rank == (uint32_t)(entry >> 32))
             merge_at(m, place);
     }
-    for (int32_t place = bytes > 0 ? 0 : -1; place >= 0; place = m->symbols[place].next)
+    for (int32_t place = 0; place >= 0; place = m->symbols[place].next)
         TRY(tokens_append(out, m->symbols[place].id));
     return STATUS_OK;
+}
+
+enum status tokenizer_merge_piece(struct tokenizer_merge *m, const char *piece, size_t bytes,
+                                  struct tokens *out)
+{
+    tokenizer_merge_start(m);
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char byte = (unsigned char)piece[i];
+
+        if (m->byte_ids[byte] < 0)
+            return FAIL(STATUS_BAD_INPUT, "the vocabulary has no token for byte 0x%02X of the text", byte);
+        TRY(tokenizer_merge_push(m, m->byte_ids[byte]));
+    }
+    return tokenizer_merge_finish(m, out);
 }

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TOKENIZER_MERGE_PIECE_LIMIT = 4 << 20 /* bytes of one piece */ };
+enum { TOKENIZER_MERGE_PIECE_LIMIT = 4 << 20 /* symbols that one piece begins with */ };
 
 struct tokenizer_pair {
     int32_t left, right; /* ids; left -1: a free place */
@@ -29,7 +29,8 @@ struct tokenizer_merge {
     size_t mask;
     int32_t byte_ids[256];            /* the token of each single byte; -1: none */
     struct tokenizer_symbol *symbols; /* scratch of one piece */
-    uint64_t *heap;                   /* rank << 32 | place of the left symbol */
+    int32_t symbol_count;
+    uint64_t *heap; /* rank << 32 | place of the left symbol */
     size_t heap_count;
 };
 
@@ -42,7 +43,13 @@ size_t tokenizer_merge_room(size_t count);
 /* A pair that is added again has its later rank. */
 void tokenizer_merge_add(struct tokenizer_merge *m, const struct tokenizer_pair *pair);
 
-/* Appends the ids of a piece. STATUS_BAD_INPUT: a byte without a token, or a piece over the limit. */
+/* One piece: start, push each symbol that it begins with, and finish, which merges and appends the ids.
+ * STATUS_BAD_INPUT: a piece over the limit. */
+void tokenizer_merge_start(struct tokenizer_merge *m);
+enum status tokenizer_merge_push(struct tokenizer_merge *m, int32_t id);
+enum status tokenizer_merge_finish(struct tokenizer_merge *m, struct tokens *out);
+
+/* The same for a piece whose symbols are its bytes. STATUS_BAD_INPUT: a byte without a token. */
 enum status tokenizer_merge_piece(struct tokenizer_merge *m, const char *piece, size_t bytes,
                                   struct tokens *out);
 

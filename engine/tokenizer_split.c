@@ -276,9 +276,10 @@ static enum status cut(const struct run *run, int level, const char *text, size_
             break;
         if (keep != TOKENIZER_SPLIT_MATCHES)
             TRY(deliver(run, level, text + done, range[0] - done));
-        if (keep != TOKENIZER_SPLIT_GAPS)
+        if (keep == TOKENIZER_SPLIT_ALL || keep == TOKENIZER_SPLIT_MATCHES)
             TRY(deliver(run, level, text + range[0], range[1] - range[0]));
-        done = last = range[1];
+        done = keep == TOKENIZER_SPLIT_NEXT ? range[0] : range[1];
+        last = range[1];
     }
     return keep == TOKENIZER_SPLIT_MATCHES ? STATUS_OK : deliver(run, level, text + done, bytes - done);
 }

@@ -21,6 +21,7 @@ enum tokenizer_split_keep {
     TOKENIZER_SPLIT_ALL,     /* "Isolated": matches and the gaps between them become pieces */
     TOKENIZER_SPLIT_GAPS,    /* "Removed": matches are dropped */
     TOKENIZER_SPLIT_MATCHES, /* "Removed" with invert: gaps are dropped */
+    TOKENIZER_SPLIT_NEXT,    /* "MergedWithNext": a match and the gap behind it are one piece */
 };
 
 enum { TOKENIZER_SPLIT_STEPS = 8, TOKENIZER_SPLIT_PATTERN_BYTES = 16384 };

@@ -17,19 +17,21 @@ static size_t slot_count(size_t count)
 
 size_t tokenizer_vocabulary_room(int size, size_t count, size_t text_bytes)
 {
-    return (size_t)size * sizeof(struct tokenizer_entry) + slot_count(count) * sizeof(uint32_t) + text_bytes +
-           4 * (size_t)ARENA_ALIGN;
+    return (size_t)size * (sizeof(struct tokenizer_entry) + sizeof(struct tokenizer_shown)) +
+           slot_count(count) * sizeof(uint32_t) + 2 * text_bytes + 8 * (size_t)ARENA_ALIGN;
 }
 
-enum status tokenizer_vocabulary_open(struct tokenizer_vocabulary *v, struct arena *arena, int size,
-                                      size_t count, size_t text_bytes)
+enum status tokenizer_vocabulary_open(struct tokenizer_vocabulary *v, struct arena *arena, bool byte_level,
+                                      int size, size_t count, size_t text_bytes)
 {
     struct tokenizer_vocabulary fresh = {
-        .size = size, .mask = slot_count(count) - 1, .text_bytes = text_bytes};
+        .byte_level = byte_level, .size = size, .mask = slot_count(count) - 1, .text_bytes = text_bytes};
 
     TRY(arena_take_array(arena, (size_t)size, sizeof *fresh.entries, "tokens by id", &fresh.entries));
     TRY(arena_take_array(arena, fresh.mask + 1, sizeof *fresh.slots, "tokens by bytes", &fresh.slots));
+    TRY(arena_take_array(arena, (size_t)size, sizeof *fresh.shown, "what tokens show", &fresh.shown));
     TRY(arena_take(arena, text_bytes, "bytes of tokens", &fresh.text));
+    TRY(arena_take(arena, text_bytes, "what tokens show", &fresh.shown_text));
     *v = fresh;
     return STATUS_OK;
 }
@@ -152,6 +154,8 @@ int tokenizer_vocabulary_find_name(const struct tokenizer_vocabulary *v, const c
 
     if (bytes > UINT32_MAX)
         return -1;
+    if (!v->byte_level)
+        return find(v, literal, true);
     for (size_t at = 0; at < bytes;) {
         int byte = next_byte(name, bytes, &at);
 
@@ -192,10 +196,10 @@ enum status tokenizer_vocabulary_add(struct tokenizer_vocabulary *v, int id, con
     TRY(claim(v, id, name, bytes));
     if (v->entries[id].bytes)
         return FAIL(STATUS_BAD_INPUT, "model.vocab gives id %d twice, to \"%.40s\" at last", id, name);
-    spelled = spell(v->text + v->text_used, name, bytes);
+    spelled = v->byte_level ? spell(v->text + v->text_used, name, bytes) : -1;
     if (spelled < 0)
         memcpy(v->text + v->text_used, name, bytes);
-    put(v, id, spelled < 0 ? bytes : (size_t)spelled, spelled >= 0);
+    put(v, id, spelled < 0 ? bytes : (size_t)spelled, spelled >= 0 || !v->byte_level);
     slot = slot_of(v, mix(MIX_START, v->entries[id].bytes, v->entries[id].length));
     while (v->slots[slot])
         slot = (slot + 1) & v->mask;
@@ -215,5 +219,24 @@ enum status tokenizer_vocabulary_add_content(struct tokenizer_vocabulary *v, int
                     content);
     }
     v->entries[id].special = special;
+    return STATUS_OK;
+}
+
+enum status tokenizer_vocabulary_show(struct tokenizer_vocabulary *v, const struct tokenizer_decoder *decoder)
+{
+    size_t used = 0;
+
+    for (int id = 0; id < v->size; id++) {
+        const struct tokenizer_entry *entry = &v->entries[id];
+        char *shown = v->shown_text + used;
+
+        if (!entry->bytes)
+            continue;
+        if (entry->length > v->text_bytes - used)
+            return FAIL(STATUS_BUG, "no room for what token %d shows", id);
+        v->shown[id].length = (uint32_t)tokenizer_decoder_show(decoder, entry->bytes, entry->length, shown);
+        v->shown[id].bytes = shown;
+        used += v->shown[id].length;
+    }
     return STATUS_OK;
 }

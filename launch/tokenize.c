@@ -158,6 +158,7 @@ static enum status write_text(struct work *w, bool escaped)
     size_t bytes;
 
     TRY(detokenizer_start(&d, w->tokenizer, NULL, 0, true));
+    detokenizer_whole(&d);
     for (int i = 0; i <= w->tokens.count; i++) {
         if (i < w->tokens.count)
             TRY(detokenizer_push(&d, w->tokens.ids[i], w->shown, w->room, &bytes));
