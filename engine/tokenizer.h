@@ -22,7 +22,7 @@ void tokenizer_close(struct tokenizer *t); /* takes NULL */
 
 enum {
     TOKENIZER_ADD_SPECIAL = 1, /* what the post-processor adds (BOS) */
-    TOKENIZER_LITERAL = 2,     /* text of special tokens is plain text */
+    TOKENIZER_LITERAL = 2,     /* added tokens, special or not, are not looked for: all is plain text */
 };
 
 enum { TOKENIZER_TEXT_LIMIT = 16 << 20 /* bytes of one text; longer ones are STATUS_BAD_INPUT */ };

@@ -162,13 +162,13 @@ enum status tokenizer_added_run(const struct tokenizer_added *a, bool normalized
     const struct tokenizer_added_set *set = &a->sets[normalized];
     size_t done = 0;
 
-    for (size_t at = 0; set->count > 0 && at < bytes;) {
+    for (size_t at = 0; !literal && set->count > 0 && at < bytes;) {
         const struct tokenizer_added_token *token = longest(a, set, text + at, bytes - at);
         size_t range[2] = {at, at + (token ? token->bytes : 1)};
         bool alone = true;
 
         at = range[1]; /* a match that is not taken is passed over as a whole */
-        if (!token || (literal && token->special))
+        if (!token)
             continue;
         if (token->single_word)
             TRY(stands_alone(a, text, bytes, range, &alone));

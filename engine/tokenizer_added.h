@@ -66,7 +66,7 @@ struct tokenizer_added_taker {
     void *context;
 };
 
-/* Cuts `text`, valid UTF-8, at the tokens of one set; with `literal` special tokens are not looked for. */
+/* Cuts `text`, valid UTF-8, at the tokens of one set; with `literal` none is looked for. */
 enum status tokenizer_added_run(const struct tokenizer_added *a, bool normalized, bool literal,
                                 const char *text, size_t bytes, const struct tokenizer_added_taker *taker);
 

@@ -311,6 +311,24 @@ static enum status path_in(char path[PATH_MAX], const char *directory, const cha
     return STATUS_OK;
 }
 
+/* Vocabularies in other forms are named, with the way to this one. */
+static enum status refuse_missing(const char *directory)
+{
+    static const char *const others[] = {"tokenizer.model", "tiktoken.model", "vocab.json", "tekken.json"};
+    char path[PATH_MAX];
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        TRY(path_in(path, directory, others[i]));
+        if (file_exists(path))
+            return FAIL(STATUS_NO_INPUT,
+                        "%s: there is no tokenizer.json, and %s cannot be read: write the former with "
+                        "transformers, AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+                        directory, others[i]);
+    }
+    return FAIL(STATUS_NO_INPUT, "%s: there is no tokenizer.json, which says how text becomes tokens",
+                directory);
+}
+
 static enum status load_tokenizer(struct tokenizer_parts *p, const char *directory, size_t extra)
 {
     struct json json = {0};
@@ -318,6 +336,8 @@ static enum status load_tokenizer(struct tokenizer_parts *p, const char *directo
     enum status status;
 
     TRY(path_in(path, directory, "tokenizer.json"));
+    if (!file_exists(path))
+        return refuse_missing(directory);
     TRY(json_open_file(&json, path, TOKENIZER_BYTES, JSON_OPEN_NUL));
     status = load_json(p, &json, extra);
     json_close(&json);

@@ -21,6 +21,12 @@ TEXTS = [
     "<W>inn", "in <W>inn", "in <W>1", "<A>the<A>th<A>t", "<A><A>the",
 ]
 
+# For what rewrites text: forms of one letter, marks out of order, Korean in parts, ligatures, and the blank's stand-in.
+FORMS = ["\u00e9 e\u0301 e\u0323\u0307 e\u0307\u0323", "\u1100\u1161\u11a8 \uac01 \uac00\u11a8", "\ufb01 \u212b \u2126 \u00bd",
+         "\u0958 \u0915\u093c", "\u0f73\u0f71", "\u0b47\u0b56x\u09c7\u09be", "\u0301\u0301", "\u1e9b\u0323", "\ufdfa",
+         "\u2581", "\u2581the \u2581 the", " \u2581", "a\u2581\u2581b  c", "<0x41>", "caf\u00e9\u2603\U0001F600",
+         "zzz\u2603\u2603z\u2603", "<A> the<N> the<A>the", "<N>the", "the<N>", "\u2603\u3042\u2603"]
+
 MERGES = ["Ġ t", "h e", "i n", "Ġt he", "in g", "t h", "th ing", "Ġt h", "Ġth ing", "in n", "Ġ in", "Ġ Ġ", "n n", "T H",
           "th e", "e r", "ĠĠ ĠĠ", "Ġth e", "Ċ Ċ"]
 GPT2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -88,30 +94,88 @@ VARIANTS = {
 }
 
 
+# Tokens spelled in characters, as SentencePiece does: a blank is U+2581, unknown characters are bytes.
+LETTERS = ["\u2581", *"abcdefghijklmnopqrstuvwx.,!<>/\n", "\u00e9", "e\u0301"[1], "\u4e2d", "\u3042"]
+LETTER_MERGES = ["\u2581 t", "h e", "i n", "\u2581t he", "in g", "t h", "th ing", "\u2581 \u2581", "in n", "\u2581 in", "t he",
+                 "\u2581 a", "\u2581\u2581 \u2581\u2581", "\u2581t h", "< unk", "u n", "un k"]
+BAR = "\u2581"
+LEGACY = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": BAR},
+                                              {"type": "Replace", "pattern": {"String": " "}, "content": BAR}]}
+SPELLED = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": BAR}, "content": " "},
+                                            {"type": "ByteFallback"}, {"type": "Fuse"},
+                                            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+UNSTRIPPED = {"type": "Sequence", "decoders": SPELLED["decoders"][:3]}
+
+
+def metaspace(scheme, cut):
+    return {"type": "Metaspace", "replacement": BAR, "prepend_scheme": scheme, "split": cut}
+
+
+def form(*types):
+    return {"type": "Sequence", "normalizers": [{"type": t} for t in types]}
+
+
+REWRITTEN = {
+    "composed": {"normalizer": {"type": "NFC"}, "pre_tokenizer": sequence(split(O200K), BYTES)},
+    "decomposed": {"normalizer": {"type": "NFD"}, "pre_tokenizer": BYTES},
+    "compatible composed": {"normalizer": {"type": "NFKC"}, "pre_tokenizer": BYTES},
+    "compatible decomposed": {"normalizer": {"type": "NFKD"}, "pre_tokenizer": BYTES},
+    "forms in a sequence": {"normalizer": form("NFD", "NFC"), "pre_tokenizer": {**GPT2, "add_prefix_space": True}},
+    "characters behind Prepend and Replace": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED},
+    "characters with ids of the ends": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED,
+                                        "post_processor": template("<A>", "A", "<AA>")},
+    "characters behind Metaspace, first": {"letters": True, "pre_tokenizer": metaspace("first", False), "decoder": SPELLED},
+    "characters behind Metaspace, always": {"letters": True, "pre_tokenizer": metaspace("always", False),
+                                            "decoder": SPELLED},
+    "characters behind Metaspace, never": {"letters": True, "pre_tokenizer": metaspace("never", False),
+                                           "decoder": UNSTRIPPED},
+    "Metaspace that splits": {"letters": True, "pre_tokenizer": metaspace("always", True), "decoder": SPELLED},
+    "Metaspace of older files": {"letters": True, "decoder": SPELLED, "pre_tokenizer": {
+        "type": "Metaspace", "replacement": BAR, "add_prefix_space": True}},
+    "Metaspace behind NFKC": {"letters": True, "normalizer": {"type": "NFKC"}, "decoder": SPELLED,
+                              "pre_tokenizer": metaspace("first", True)},
+    "unknown characters are one token": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "bytes": 0},
+    "each unknown character is a token": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "bytes": 0,
+                                          "fuse_unk": False},
+    "some bytes have no token": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "bytes": 0xE4},
+    "characters, whole words first": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "ignore_merges": True,
+                                      "pre_tokenizer": split("[^\u2581]+"), "extra": ["inin", "hello", "thethethethe"]},
+    "matches joined with the next": {"pre_tokenizer": sequence(split("in", "MergedWithNext"), BYTES)},
+}
+
+
 def build(variant):
     names = [t["content"] for t in ADDED]
-    words = alphabet() + [m.replace(" ", "") for m in MERGES] + variant.get("extra", [])
+    letters = variant.get("letters", False)
+    pairs = LETTER_MERGES if letters else MERGES
+    first = ["<unk>", *[f"<0x{b:02X}>" for b in range(variant.get("bytes", 256))], *LETTERS] if letters else alphabet()
+    pairs = [m for m in pairs if m.split(" ")[0] in first or not m.startswith("<0x")]
+    words = first + [m.replace(" ", "") for m in pairs] + variant.get("extra", [])
     vocab = {w: i + len(names) for i, w in enumerate(dict.fromkeys(words))}
-    merges = MERGES if variant.get("text_merges") else [m.split(" ") for m in MERGES]
+    merges = pairs if variant.get("text_merges") else [m.split(" ") for m in pairs]
     return {"version": "1.0", "truncation": None, "padding": None,
-            "added_tokens": [{"id": i, **t} for i, t in enumerate(ADDED)], "normalizer": None,
-            "pre_tokenizer": variant["pre_tokenizer"], "post_processor": variant.get("post_processor"), "decoder": GPT2,
-            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "added_tokens": [{"id": i, **t} for i, t in enumerate(ADDED)], "normalizer": variant.get("normalizer"),
+            "pre_tokenizer": variant.get("pre_tokenizer"), "post_processor": variant.get("post_processor"),
+            "decoder": variant.get("decoder", GPT2),
+            "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>" if letters else None,
+                      "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                      "fuse_unk": letters and variant.get("fuse_unk", True), "byte_fallback": letters,
                       "ignore_merges": variant.get("ignore_merges", False),
                       "vocab": {**{n: i for i, n in enumerate(names)}, **vocab}, "merges": merges}}
 
 
 def main():
     out = {"made_by": f"tokenizers {tokenizers.__version__}", "variants": []}
-    for name, variant in VARIANTS.items():
+    for name, variant in {**VARIANTS, **REWRITTEN}.items():
         shape = build(variant)
         t = Tokenizer.from_str(json.dumps(shape))
-        cases = [{"text": x, "ids": t.encode(x, add_special_tokens=False).ids, "with_special": t.encode(x).ids}
-                 for x in TEXTS]
-        t.encode_special_tokens = True
-        for case in cases:
-            case["literal"] = t.encode(case["text"], add_special_tokens=False).ids
+        plain = Tokenizer.from_str(json.dumps({**shape, "added_tokens": []}))
+        cases = []
+        for x in TEXTS + (FORMS if name in REWRITTEN else []):
+            ids = t.encode(x, add_special_tokens=False).ids
+            cases.append({"text": x, "ids": ids, "with_special": t.encode(x).ids,
+                          "literal": plain.encode(x, add_special_tokens=False).ids,
+                          "decoded": t.decode(ids, skip_special_tokens=False), "shown": t.decode(ids)})
         out["variants"].append({"name": name, "tokenizer": shape, "cases": cases})
     json.dump(out, sys.stdout, ensure_ascii=True, separators=(",", ":"))
     print()
