@@ -9,6 +9,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/status.h"
+#include "eplb/placement.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,13 +21,18 @@ enum status flow_open(struct flow **out, struct arena *arena, int experts, int s
 
 /* Splits demand[e] rows over the slots of expert e.
  *
- *     expert      [slots] expert of a slot, -1: empty; two slots of an expert on one rank count as the first
- * of them rank_first  [ranks + 1] first slot of each rank demand      [experts] from 0 to FLOW_MOST; an
- * expert without a slot has 0, else STATUS_BUG quota       [slots] rows that each slot gets cut [ranks] or
- * NULL: the certificate. All demand that only the marked ranks can serve is more than
- *                 (*most - 1) rows for each of them
- *     most        rows of the busiest rank */
+ *   - expert [slots] of a slot, -1: empty; two slots of an expert on one rank count as the first of them
+ *   - rank_first [ranks + 1] first slot of each rank
+ *   - demand [experts] from 0 to FLOW_MOST; an expert without a slot has 0, else STATUS_BUG
+ *   - quota [slots] rows that each slot gets
+ *   - cut [ranks] or NULL, the certificate: all demand that only the marked ranks can serve is more than
+ *     (*most - 1) rows for each of them
+ *   - most: rows of the busiest rank */
 enum status flow_split(struct flow *f, const int32_t *expert, const int32_t *rank_first,
                        const int64_t *demand, int64_t *quota, bool *cut, int64_t *most);
+
+/* The same for a layer of a placement, whose lists make it faster. On failure quota may hold anything. */
+enum status flow_layer(struct flow *f, const struct placement *p, int layer, const int64_t *demand,
+                       int64_t *quota, int64_t *most);
 
 #endif

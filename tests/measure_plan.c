@@ -3,7 +3,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * usage: measure_plan [TOLERANCE KICKS]; run in the root of the project. */
+#include "eplb/flow.h"
 #include "eplb/plan.h"
+#include "eplb/replicas.h"
 
 #include "eplb_gold.h"
 
@@ -131,12 +133,102 @@ static void time_plan(int nodes, int ranks, int slots, int tolerance, enum plan_
     arena_close(&eplb_gold_arena);
 }
 
+/* A batch of `rows` choices over `ranks` sources, drawn from the loads of a layer. */
+static void draw_batch(const int64_t *load, int experts, int ranks, int rows, int32_t *counts)
+{
+    static double up_to[256];
+    double sum = 0.0;
+
+    for (int e = 0; e < experts; e++) {
+        sum += (double)load[e];
+        up_to[e] = sum;
+    }
+    memset(counts, 0, sizeof *counts * (size_t)ranks * (size_t)experts);
+    for (int i = 0; i < rows; i++) {
+        double x = unit() * sum;
+        int e = 0;
+
+        while (e < experts - 1 && up_to[e] < x)
+            e++;
+        counts[(ptrdiff_t)(i % ranks) * experts + e]++;
+    }
+}
+
+enum { TIMED_LAYERS = 58, TIMES = 20 };
+
+static void time_replicas(int experts, int ranks, int slots, int rows)
+{
+    struct plan_shape shape = {
+        .layers = TIMED_LAYERS, .experts = experts, .groups = 1, .ranks = ranks, .rank_first = rank_first};
+    struct plan_options o = {.tolerance = 10000, .split = PLAN_FLOW, .levels = PLAN_GLOBAL};
+    int64_t *load, *demand, *quota, most;
+    int32_t *counts, *share;
+    struct replicas_result result;
+    struct placement p;
+    struct plan *plan;
+    struct replicas *replicas;
+    struct flow *flow;
+    double best[5] = {HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL, HUGE_VAL};
+    size_t table = (size_t)ranks * (size_t)experts;
+
+    for (int r = 0; r <= ranks; r++)
+        rank_first[r] = slots / ranks * r;
+    for (int r = 0; r < ranks; r++)
+        rank_node[r] = r / 8;
+    assert_int_equal(arena_open(&eplb_gold_arena, "case", 256 << 20), STATUS_OK);
+    arena_take(&eplb_gold_arena, sizeof *load * TIMED_LAYERS * (size_t)experts, "load", &load);
+    arena_take(&eplb_gold_arena, sizeof *demand * TIMED_LAYERS * (size_t)experts, "demand", &demand);
+    arena_take(&eplb_gold_arena, sizeof *quota * (size_t)slots, "quota", &quota);
+    arena_take(&eplb_gold_arena, sizeof *counts * TIMED_LAYERS * table, "counts", &counts);
+    arena_take(&eplb_gold_arena, sizeof *share * (size_t)ranks * (size_t)slots, "share", &share);
+    assert_int_equal(placement_open(&p, &eplb_gold_arena, TIMED_LAYERS, experts, slots, ranks), STATUS_OK);
+    assert_int_equal(plan_open(&plan, &eplb_gold_arena, &shape), STATUS_OK);
+    assert_int_equal(replicas_open(&replicas, &eplb_gold_arena, &p, rank_node), STATUS_OK);
+    assert_int_equal(flow_open(&flow, &eplb_gold_arena, experts, slots, ranks), STATUS_OK);
+    draw(load, TIMED_LAYERS * experts, 0.9);
+    assert_int_equal(plan_make(plan, &o, load, &p, NULL), STATUS_OK);
+    for (int i = 0; i < TIMED_LAYERS; i++) {
+        draw_batch(load + i * experts, experts, ranks, rows, counts + (size_t)i * table);
+        for (size_t at = 0; at < table; at++)
+            demand[(size_t)i * (size_t)experts + at % (size_t)experts] += counts[(size_t)i * table + at];
+    }
+    for (int round = 0; round < TIMES; round++) {
+        double start = milliseconds();
+
+        for (int i = 0; i < TIMED_LAYERS; i++)
+            assert_int_equal(flow_layer(flow, &p, i, demand + i * experts, quota, &most), STATUS_OK);
+        best[0] = fmin(best[0], milliseconds() - start);
+        for (int policy = 0; policy < 4; policy++) {
+            struct replicas_cost cost = {.expert_picoseconds = 1000, .row_picoseconds = 100};
+
+            start = milliseconds();
+            for (int i = 0; i < TIMED_LAYERS; i++)
+                assert_int_equal(replicas_share(replicas, &p, i, counts + (size_t)i * table,
+                                                (enum replicas_policy)policy, &cost, share, &result),
+                                 STATUS_OK);
+            best[1 + policy] = fmin(best[1 + policy], milliseconds() - start);
+        }
+    }
+    printf("%d experts, %d slots, %d ranks, %d rows: flow alone %.1f us a layer; with the table of rows: "
+           "auto %.1f, "
+           "flow %.1f, fewest %.1f, even %.1f\n",
+           experts, slots, ranks, rows, 1e3 * best[0] / TIMED_LAYERS, 1e3 * best[1] / TIMED_LAYERS,
+           1e3 * best[2] / TIMED_LAYERS, 1e3 * best[3] / TIMED_LAYERS, 1e3 * best[4] / TIMED_LAYERS);
+    arena_close(&eplb_gold_arena);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 2) {
         options.tolerance = atoi(argv[1]);
         options.kicks = atoi(argv[2]);
     }
+    time_replicas(256, 8, 288, 8192);
+    time_replicas(64, 8, 80, 1536);
+    time_replicas(128, 8, 144, 1024);
+    time_replicas(256, 32, 288, 32768);
+    time_replicas(256, 64, 320, 65536);
+    time_replicas(256, 64, 320, 4096);
     for (int split = 0; split < 2; split++) {
         time_plan(1, 64, 320, 10000, split ? PLAN_FLOW : PLAN_EVEN);
         time_plan(1, 64, 320, 1000, split ? PLAN_FLOW : PLAN_EVEN);
