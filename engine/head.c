@@ -35,7 +35,6 @@ size_t head_message_bytes(const struct config *c)
 enum status head_open(struct head *h, struct arena *arena, const struct config *c, const struct weights *w,
                       const struct step *s, int max_wanted)
 {
-    int own = grid_rows(s->grid, s->max_rows, 0).count;
     size_t wanted = (size_t)max_wanted;
     int slice = w->vocabulary.count > 0 ? w->vocabulary.count : 1;
 
@@ -43,12 +42,10 @@ enum status head_open(struct head *h, struct arena *arena, const struct config *
     h->message_floats = head_message_bytes(c) / sizeof(float);
     TRY(arena_take_array(arena, wanted, sizeof *h->wanted, "wanted rows", &h->wanted));
     TRY(arena_take_array(arena, wanted, sizeof *h->keep, "candidates of wanted rows", &h->keep));
-    TRY(arena_take_array(arena, (size_t)own, sizeof *h->mine, "own wanted rows", &h->mine));
     TRY(arena_take_array(arena, h->message_floats, sizeof *h->message, "a message of logits", &h->message));
     TRY(arena_take_array(arena, (size_t)s->grid->ranks, sizeof *h->bytes, "sizes of messages", &h->bytes));
     TRY(arena_take_array(arena, (size_t)s->grid->ranks, sizeof *h->cursor, "cursors of sources", &h->cursor));
-    TRY(step_matrix(s->kernels, own < max_wanted ? own : max_wanted, c->width, "normed rows of the head",
-                    &h->normed));
+    TRY(wanted_open(&h->gathered, arena, c, w, s, max_wanted));
     TRY(step_matrix(s->kernels, max_wanted, slice, "logits of a slice", &h->logits));
     if (s->grid->rank != 0)
         return STATUS_OK;
@@ -80,45 +77,6 @@ static enum status list_wanted(struct head *h, const struct batch *b, int *count
         for (int row = 0; row < rows; row++)
             h->keep[next++] = piece->want == BATCH_WANT_CANDIDATES ? piece->keep : 0;
     }
-    return STATUS_OK;
-}
-
-/* *all [count, D]: the final norm of all wanted rows, in batch order, on every rank. Ranks follow each other
- * as their rows do, so what is gathered by rank stands in batch order. */
-static enum status gather_wanted(struct head *h, struct step *s, const struct batch *b, struct matrix x,
-                                 int count, struct matrix *all)
-{
-    const struct grid *g = s->grid;
-    struct kernels *k = s->kernels;
-    size_t row_bytes = (size_t)h->config->width * sizeof(float);
-    struct matrix normed;
-    const void *gathered;
-    int mine = 0;
-    int next = 0;
-
-    for (int rank = 0; rank < g->ranks; rank++) {
-        struct range group = batch_group_rows(b, rank / g->tensor);
-        struct range own = grid_rows(g, group.count, rank % g->tensor);
-        int end = group.first + own.first + own.count;
-
-        h->bytes[rank] = 0;
-        for (; next < count && h->wanted[next] < end; next++) {
-            h->bytes[rank] += row_bytes;
-            if (rank == g->rank)
-                h->mine[mine++] = h->wanted[next] - group.first - own.first;
-        }
-    }
-    normed = matrix_top(h->normed, mine);
-    if (mine > 0) {
-        TRY(k->gather(k, normed, x, h->mine, NULL));
-        TRY(k->rms_norm(k, normed, normed, h->weights->final_norm, h->config->norm_epsilon));
-    }
-    TRY(k->wait(k));
-    TRY(g->world->all_gather(g->world, normed.data, h->bytes, &gathered));
-    *all = (struct matrix){.data = (float *)(uintptr_t)gathered,
-                           .rows = count,
-                           .columns = h->config->width,
-                           .stride = h->config->width};
     return STATUS_OK;
 }
 
@@ -233,7 +191,7 @@ enum status head_forward(struct head *h, struct step *s, const struct batch *b, 
     TRY(list_wanted(h, b, &count));
     if (count == 0)
         return STATUS_OK;
-    TRY(gather_wanted(h, s, b, x, count, &all));
+    TRY(wanted_gather(&h->gathered, s, b, x, h->wanted, count, &all));
     if (h->weights->vocabulary.count > 0)
         TRY(k->multiply(k, matrix_top(h->logits, count), all, &h->weights->head, NULL));
 

@@ -9,6 +9,7 @@
 
 #include "engine/config.h"
 #include "engine/step.h"
+#include "engine/wanted.h"
 #include "engine/weights.h"
 
 /* What a wanted row brought to rank 0. */
@@ -23,10 +24,9 @@ struct head {
     const struct weights *weights;
     int max_wanted;
     int id_limit; /* ids from here on have no token and are no candidates; V unless head_limit was called */
-    int32_t *wanted;      /* [max wanted] rows of the batch */
-    int32_t *keep;        /* [max wanted] candidates of each; 0: all logits */
-    int32_t *mine;        /* [own rows] those of this rank, counted from its first own row */
-    struct matrix normed; /* [own rows, D] */
+    int32_t *wanted; /* [max wanted] rows of the batch */
+    int32_t *keep;   /* [max wanted] candidates of each; 0: all logits */
+    struct wanted gathered;
     struct matrix logits; /* [max wanted, own vocabulary] */
     float *message;       /* what this rank sends in one round */
     size_t message_floats;

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/options.h"
 #include "launch/options_help.h"
+#include "launch/perplexity.h"
 #include "launch/process.h"
 #include "launch/serve.h"
 #include "launch/tokenize.h"
@@ -23,6 +24,7 @@ static const struct command commands[] = {
     {.command = OPTIONS_GENERATE, .ranks = serve_generate},
     {.command = OPTIONS_TOKENIZE, .alone = tokenize_run},
     {.command = OPTIONS_DETOKENIZE, .alone = tokenize_run},
+    {.command = OPTIONS_PERPLEXITY, .ranks = perplexity_run},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -30,13 +30,14 @@ enum options_command {
     OPTIONS_GENERATE = 1 << 0,
     OPTIONS_TOKENIZE = 1 << 1,
     OPTIONS_DETOKENIZE = 1 << 2,
+    OPTIONS_PERPLEXITY = 1 << 3,
 };
 
 /* Sets of commands that share options. */
 enum options_commands {
     OPTIONS_TEXTS = OPTIONS_TOKENIZE | OPTIONS_DETOKENIZE,
-    /* load a model over ranks: the machine, the layout, memory and batches, the watchdog, statistics */
-    OPTIONS_LOADING = OPTIONS_GENERATE,
+    /* load a model over ranks: the machine, the layout, memory and batches, the watchdog */
+    OPTIONS_LOADING = OPTIONS_GENERATE | OPTIONS_PERPLEXITY,
     OPTIONS_SAMPLING = OPTIONS_GENERATE,
     OPTIONS_WITH_MODEL = OPTIONS_LOADING | OPTIONS_TEXTS,
     OPTIONS_ALL = 0x7fffffff,
@@ -103,6 +104,13 @@ struct options {
     int max_num_seqs;
     int max_num_batched_tokens;
 
+    /* texts that are evaluated */
+    struct {
+        int window; /* tokens; 0: what the model or --max-model-len allows */
+        int stride; /* tokens; 0: half a window */
+    } evaluation;
+    bool json; /* the report, instead of text */
+
     double watchdog_timeout; /* seconds; 0: no watchdog */
     bool verbose;
 };
@@ -163,7 +171,7 @@ struct options_section {
 };
 
 extern const struct options_section options_table_input, options_table_sampling, options_table_ranks,
-    options_table_memory, options_table_run;
+    options_table_memory, options_table_evaluation, options_table_run;
 
 /* In the order of help; NULL ends the list. */
 extern const struct options_section *const options_table_sections[];

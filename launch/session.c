@@ -86,6 +86,7 @@ static enum status read_engine(struct session *s)
                                      .memory_utilization = o->gpu_memory_utilization,
                                      .node_ranks = s->process.node_size,
                                      .max_positions = o->max_model_len,
+                                     .max_wanted = s->max_wanted,
                                      .max_sequences = o->max_num_seqs,
                                      .max_rows = o->max_num_batched_tokens};
 

@@ -20,6 +20,7 @@
 struct session {
     const struct options *options;
     const struct environment *environment;
+    int max_wanted; /* set before session_load: rows of a step that want logits; 0: --max-num-seqs */
     struct process process;
     struct arena arena; /* of the start */
     struct topology topology;

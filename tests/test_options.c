@@ -340,7 +340,7 @@ static void what_is_misspelt_gets_the_nearest_name(void **state)
     refuses(GENERATE "-z", "there is no option '-z'");
     refuses(GENERATE "--max 3", "may stand for several options");
     refuses("generat -m x", "there is no command 'generat'; did you mean 'generate'?");
-    refuses("server", "there is no command 'server'; there are generate, tokenize and detokenize");
+    refuses("server", "there is no command 'server'; there are generate, tokenize, detokenize");
     refuses("--model x generate", "the first argument must be a command");
     refuses("", "no command given");
 }

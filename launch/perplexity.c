@@ -1,0 +1,199 @@
+/* perplexity.c - the command `perplexity`: how well the model predicts texts
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "launch/perplexity.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/log.h"
+#include "engine/evaluate.h"
+#include "launch/session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NAME_WIDTH_MOST = 60 };
+
+/* A wrong size is found before weights are read, except what only the model can say. */
+static enum status check_sizes(const struct options *o)
+{
+    int window = o->evaluation.window;
+    int stride = o->evaluation.stride;
+
+    if (window > 0 && o->max_model_len > 0 && window > o->max_model_len)
+        return FAIL(STATUS_USAGE, "--window %d is more than --max-model-len %d", window, o->max_model_len);
+    if (window > 0 && stride >= window)
+        return FAIL(STATUS_USAGE, "--stride %d: it must be less than --window %d", stride, window);
+    return STATUS_OK;
+}
+
+/* Window and stride as they were given, or as the model has them. */
+static enum status choose_sizes(const struct options *o, int positions, int *window, int *stride)
+{
+    int all = o->max_model_len > 0 ? o->max_model_len : positions;
+
+    *window = o->evaluation.window > 0 ? o->evaluation.window : all;
+    *stride = o->evaluation.stride > 0 ? o->evaluation.stride : *window / 2;
+    if (*window > positions)
+        return FAIL(STATUS_USAGE, "--window %d: this model was made for %d positions", *window, positions);
+    if (*window < 2 || *stride >= *window)
+        return FAIL(STATUS_USAGE, "--stride %d: it must be less than the window of %d", *stride, *window);
+    return STATUS_OK;
+}
+
+/* -- the report --- */
+
+static double per(double nats, int64_t count)
+{
+    return count > 0 ? nats / (double)count : 0;
+}
+
+static struct evaluate_text total_of(const struct evaluate *e)
+{
+    struct evaluate_text total = {0};
+
+    for (int i = 0; i < e->options.count; i++) {
+        total.bytes += e->texts[i].bytes;
+        total.tokens += e->texts[i].tokens;
+        total.windows += e->texts[i].windows;
+        total.nats += e->texts[i].nats;
+    }
+    return total;
+}
+
+static void write_line(FILE *out, int width, const char *name, const struct evaluate_text *t)
+{
+    double each = per(t->nats, t->tokens);
+
+    fprintf(out, "%-*s %9" PRId64 " %9" PRId64 " %7" PRId64 " %11.5f %11.5f %13.5f\n", width, name, t->tokens,
+            t->bytes, t->windows, each, per(t->nats, t->bytes), exp(each));
+}
+
+static void write_text(FILE *out, const struct evaluate *e, const struct evaluate_text *total)
+{
+    int width = (int)strlen("total");
+
+    for (int i = 0; i < e->options.count; i++) {
+        int length = (int)strnlen(e->options.paths[i], NAME_WIDTH_MOST);
+
+        width = length > width ? length : width;
+    }
+    fprintf(out, "%-*s %9s %9s %7s %11s %11s %13s\n", width, "file", "tokens", "bytes", "windows",
+            "nats/token", "nats/byte", "perplexity");
+    for (int i = 0; i < e->options.count; i++)
+        write_line(out, width, e->options.paths[i], &e->texts[i]);
+    write_line(out, width, "total", total);
+}
+
+static json_t *pack(const struct evaluate_text *t)
+{
+    double each = per(t->nats, t->tokens);
+
+    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:f}", "tokens", (json_int_t)t->tokens, "bytes",
+                     (json_int_t)t->bytes, "windows", (json_int_t)t->windows, "nats_per_token", each,
+                     "nats_per_byte", per(t->nats, t->bytes), "perplexity", exp(each));
+}
+
+/* A file's name need not be UTF-8; JSON must. */
+static json_t *pack_name(const char *path)
+{
+    json_t *name = json_string(path);
+
+    return name ? name : json_string("(a name that is not UTF-8)");
+}
+
+static enum status write_json(FILE *out, const struct evaluate *e, const struct evaluate_text *total)
+{
+    const char *backend = e->engine->kernels->name; /* "cpu (avx2, 2 threads)": ranks differ in the rest */
+    json_t *files = json_array();
+    json_t *all;
+    int failed = files == NULL;
+
+    for (int i = 0; i < e->options.count && !failed; i++) {
+        json_t *one = pack(&e->texts[i]);
+
+        failed = !one || json_object_set_new(one, "file", pack_name(e->options.paths[i])) != 0;
+        failed = json_array_append_new(files, one) != 0 || failed;
+    }
+    all = json_pack("{s:s%, s:i, s:i, s:o, s:o}", "backend", backend, strcspn(backend, " "), "window",
+                    e->options.window, "stride", e->options.stride, "files", files, "total", pack(total));
+    failed = failed || !all || json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) != 0;
+    json_decref(all);
+    if (failed)
+        return FAIL(STATUS_IO, "the report cannot be written: %s", errno ? strerror(errno) : "no memory");
+    fputc('\n', out);
+    return STATUS_OK;
+}
+
+static enum status report(const struct evaluate *e, int answers, bool json)
+{
+    struct evaluate_text total = total_of(e);
+    int copy = dup(answers); /* answers itself is closed by process_end */
+    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
+    enum status status = STATUS_OK;
+
+    if (!out)
+        return FAIL(STATUS_IO, "standard output cannot be opened: %s", strerror(errno));
+    if (json)
+        status = write_json(out, e, &total);
+    else
+        write_text(out, e, &total);
+    if (fclose(out) != 0 && status == STATUS_OK)
+        status = FAIL(STATUS_IO, "writing the report: %s", strerror(errno));
+    return status;
+}
+
+/* -- the run --- */
+
+static enum status evaluate(struct session *s, struct evaluate *e)
+{
+    const struct options *o = s->options;
+    struct process *p = &s->process;
+    struct evaluate_options options = {.paths = o->operands, .count = o->operand_count, .stop = p->stop};
+    int64_t start;
+    enum status status;
+
+    TRY(process_agree(p, choose_sizes(o, s->engine.config.max_positions, &options.window, &options.stride)));
+    TRY(process_agree(p, evaluate_open(e, &s->engine, &options)));
+    start = clock_now();
+    status = evaluate_run(e);
+    if (status == STATUS_OK || status == STATUS_BAD_INPUT || status == STATUS_NO_INPUT)
+        TRY(process_agree(p, status));
+    TRY(status);
+    if (p->rank == 0) {
+        double seconds = (double)(clock_now() - start) * 1e-9;
+
+        log_line(LOG_INFO, "%d files, %lld tokens in %.3f s and %lld steps on %d ranks: %.1f token/s",
+                 options.count, (long long)e->tokens_done, seconds, (long long)e->steps, p->ranks,
+                 (double)e->tokens_done / seconds);
+        status = report(e, p->answers, o->json);
+    }
+    return process_agree(p, status);
+}
+
+static enum status run(struct session *s, struct evaluate *e, const struct options *o,
+                       const struct environment *environment)
+{
+    struct process *p = &s->process;
+
+    TRY(session_open(s, o, environment));
+    TRY(process_agree(p, check_sizes(o)));
+    TRY(process_agree(p, p->rank == 0 ? evaluate_check(o->operands, o->operand_count) : STATUS_OK));
+    s->max_wanted = 1; /* scores need no logits at rank 0 */
+    TRY(session_load(s));
+    return evaluate(s, e);
+}
+
+int perplexity_run(const struct options *o, const struct environment *environment)
+{
+    static struct session session;
+    static struct evaluate e;
+    enum status status = run(&session, &e, o, environment);
+
+    evaluate_close(&e);
+    return session_close(&session, status);
+}
