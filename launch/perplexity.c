@@ -121,7 +121,7 @@ static enum status write_json(FILE *out, const struct evaluate *e, const struct 
     }
     all = json_pack("{s:s%, s:i, s:i, s:o, s:o}", "backend", backend, strcspn(backend, " "), "window",
                     e->options.window, "stride", e->options.stride, "files", files, "total", pack(total));
-    failed = failed || !all || json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) != 0;
+    failed = failed || !all || json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) != 0;
     json_decref(all);
     if (failed)
         return FAIL(STATUS_IO, "the report cannot be written: %s", errno ? strerror(errno) : "no memory");
