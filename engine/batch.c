@@ -20,10 +20,22 @@ struct head {
     int32_t reserved; /* 0 */
 };
 
-enum { VERSION = 0x53574201 }; /* "SWB", 1 */
+enum { VERSION = 0x53574202 }; /* "SWB", 2 */
 
 _Static_assert(sizeof(struct head) == 48, "the head of a batch has no gaps");
-_Static_assert(sizeof(struct batch_piece) == 36, "a piece of a batch has no gaps");
+_Static_assert(sizeof(struct batch_piece) == 40, "a piece of a batch has no gaps");
+
+int batch_new_pages(int max_rows, int max_pieces)
+{
+    return max_rows / PAGE_ROWS + max_pieces + 1;
+}
+
+int batch_found_pages(int max_rows, int positions)
+{
+    int longest = positions / PAGE_ROWS + 1;
+
+    return longest > max_rows ? longest : max_rows;
+}
 
 size_t batch_message_bytes(int max_pieces, int max_rows, int max_pages)
 {
@@ -72,6 +84,11 @@ static enum status check_counts(const struct batch *b)
     return STATUS_OK;
 }
 
+bool batch_starts(const struct batch_piece *p)
+{
+    return p->position == (int64_t)p->found_pages * PAGE_ROWS;
+}
+
 /* Piece i, which must go on at `row` and `page` in a group not below `group`. */
 static enum status check_piece(const struct batch *b, int i, int64_t row, int64_t page, int group, int groups)
 {
@@ -89,6 +106,7 @@ static enum status check_piece(const struct batch *b, int i, int64_t row, int64_
         {"keep", p->keep, p->want == BATCH_WANT_CANDIDATES, INT_MAX},
         {"first_page", p->first_page, page, page},
         {"new_pages", p->new_pages, 0, b->page_count - page},
+        {"found_pages", p->found_pages, 0, p->new_pages},
     };
 
     for (size_t r = 0; r < sizeof rules / sizeof *rules; r++) {
@@ -97,6 +115,9 @@ static enum status check_piece(const struct batch *b, int i, int64_t row, int64_
                         (unsigned long long)b->number, rules[r].name, i, (long long)rules[r].value,
                         (long long)rules[r].least, (long long)rules[r].most);
     }
+    if (p->found_pages > 0 && !batch_starts(p))
+        return FAIL(STATUS_BUG, "batch %llu: piece %d at position %d stands behind %d found pages",
+                    (unsigned long long)b->number, i, p->position, p->found_pages);
     return STATUS_OK;
 }
 

@@ -12,6 +12,7 @@
 #include "comm/grid.h"
 #include "engine/base/arena.h"
 #include "engine/base/status.h"
+#include "kernels/kernels.h"
 
 #include <stdint.h>
 
@@ -29,11 +30,14 @@ struct batch_piece {
     int32_t group;    /* data group that holds its keys and values */
     int32_t first_row;
     int32_t rows;
-    int32_t position;   /* of the first row */
-    int32_t want;       /* enum batch_want */
-    int32_t keep;       /* candidates wanted, for BATCH_WANT_CANDIDATES */
-    int32_t first_page; /* index into pages of the new pages this piece brings */
-    int32_t new_pages;  /* appended to the sequence's page table; position 0 starts a new table */
+    int32_t position;    /* of the first row */
+    int32_t want;        /* enum batch_want */
+    int32_t keep;        /* candidates wanted, for BATCH_WANT_CANDIDATES */
+    int32_t first_page;  /* index into pages of the new pages this piece brings */
+    int32_t new_pages;   /* appended to the sequence's page table */
+    int32_t found_pages; /* of these the first, which hold keys and values already; position stands behind
+                            them. A piece at position found_pages * PAGE_ROWS starts a new table, so each at 0
+                            does. */
 };
 
 enum { BATCH_STOP = 1, BATCH_IDLE = 2 }; /* flags */
@@ -54,11 +58,19 @@ struct batch {
     size_t wire_bytes; /* of the last one sent or received */
 };
 
+/* The most new pages that the pieces of a step can need for `rows` rows, and room for pages that are found:
+ * those of a sequence of `positions`, or as many as rows. max_pages of a batch is the sum. */
+int batch_new_pages(int max_rows, int max_pieces);
+int batch_found_pages(int max_rows, int positions);
+
 /* Bytes of the largest message of these sizes: what the world's comm must be able to broadcast. */
 size_t batch_message_bytes(int max_pieces, int max_rows, int max_pages);
 
 /* Memory for batches of up to these sizes. */
 enum status batch_open(struct batch *b, struct arena *arena, int max_pieces, int max_rows, int max_pages);
+
+/* Does the piece start a new page table? */
+bool batch_starts(const struct batch_piece *p);
 
 /* Empty it for the next step: number + 1, everything else zero. */
 void batch_clear(struct batch *b);

@@ -75,8 +75,10 @@ enum status engine_read(struct engine *e, const struct engine_options *options)
 
 static struct model_limits limits_of(const struct engine *e)
 {
-    return (struct model_limits){
-        .rows = e->options.max_rows, .pieces = e->options.max_sequences, .wanted = e->options.max_wanted};
+    return (struct model_limits){.rows = e->options.max_rows,
+                                 .pieces = e->options.max_sequences,
+                                 .wanted = e->options.max_wanted,
+                                 .positions = e->max_positions};
 }
 
 void engine_sizes(const struct engine *e, size_t *world, size_t *group)
@@ -135,7 +137,8 @@ enum status engine_prepare(struct engine *e)
                       o->max_sequences, e->max_positions));
     TRY(model_open(&e->model, &e->arena, &e->config, &e->grid, &e->weights, &e->kv, &e->placement, &limits));
     return batch_open(&e->batch, &e->arena, o->max_sequences, o->max_rows,
-                      o->max_rows / PAGE_ROWS + o->max_sequences + 1);
+                      batch_new_pages(o->max_rows, o->max_sequences) +
+                          batch_found_pages(o->max_rows, e->max_positions));
 }
 
 void engine_close(struct engine *e)

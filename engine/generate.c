@@ -20,7 +20,7 @@ static void hash_token(void *context, int32_t token)
 static size_t arena_bytes(const struct engine *e)
 {
     size_t per_request = (size_t)e->max_positions * sizeof(int32_t) * 2 + 4096;
-    size_t pages = (size_t)e->pages * (size_t)e->grid.groups * sizeof(int32_t);
+    size_t pages = scheduler_page_bytes(e->grid.groups, e->pages);
     size_t vocabulary = (size_t)e->config.vocabulary * 64;
 
     return 4 * (size_t)e->options.max_sequences * per_request + pages + vocabulary +
@@ -46,7 +46,8 @@ static enum status open_front(struct generate *g)
                                       .positions = e->max_positions,
                                       .pages_per_group = e->pages,
                                       .groups = e->grid.groups,
-                                      .vocabulary = e->config.vocabulary};
+                                      .vocabulary = e->config.vocabulary,
+                                      .prefix_caching = g->options.prefix_caching};
 
     TRY(arena_open(&g->arena, "requests", arena_bytes(e)));
     TRY(tokenizer_open(&g->tokenizer, e->directory));
@@ -151,7 +152,7 @@ static enum status lead_step(struct generate *g)
     struct engine *e = g->engine;
     struct batch *b = &e->batch;
     int64_t before = g->scheduler.generated_tokens;
-    int64_t prompts_before = g->scheduler.prompt_tokens;
+    int64_t prompts_before = g->scheduler.prompt_tokens + g->scheduler.recomputed_tokens;
     int64_t start = clock_now();
     double seconds;
 
@@ -163,7 +164,7 @@ static enum status lead_step(struct generate *g)
     seconds = (double)(clock_now() - start) * 1e-9;
     g->summary.steps++;
     g->summary.seconds += seconds;
-    if (g->scheduler.prompt_tokens == prompts_before) {
+    if (g->scheduler.prompt_tokens + g->scheduler.recomputed_tokens == prompts_before) {
         g->summary.decode_seconds += seconds;
         g->summary.decode_tokens += g->scheduler.generated_tokens - before;
     }
@@ -239,6 +240,9 @@ enum status generate_run(struct generate *g, int64_t *refused)
     s->backend = e->kernels->name;
     s->comm = e->grid.world->kind;
     s->prompt_tokens = g->scheduler.prompt_tokens;
+    s->cached_tokens = g->scheduler.cached_tokens;
+    s->recomputed_tokens = g->scheduler.recomputed_tokens;
+    s->preemptions = g->scheduler.preemptions;
     s->generated_tokens = g->scheduler.generated_tokens;
     s->imbalance = experts->mean_rows > 0
                        ? (double)experts->busiest_rows * e->grid.ranks / (double)experts->mean_rows

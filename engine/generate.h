@@ -23,6 +23,7 @@ struct generate_options {
     enum prompts_form form;
     bool chat; /* each prompt is a user's message */
     struct request_options request;
+    bool prefix_caching;               /* equal beginnings of prompts are computed once */
     const volatile sig_atomic_t *stop; /* becomes non-zero when the run shall end; NULL: never */
 };
 

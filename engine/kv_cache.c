@@ -69,9 +69,9 @@ void kv_cache_close(struct kv_cache *kv)
 static enum status append_pages(struct kv_cache *kv, const struct batch *b, const struct batch_piece *p)
 {
     int32_t *table = kv->table + (ptrdiff_t)p->sequence * kv->table_pages;
-    int32_t used = p->position == 0 ? 0 : kv->table_used[p->sequence];
+    int32_t used = batch_starts(p) ? 0 : kv->table_used[p->sequence];
 
-    if (p->position > (int64_t)used * PAGE_ROWS)
+    if (!batch_starts(p) && p->position > (int64_t)used * PAGE_ROWS)
         return FAIL(STATUS_BUG, "batch %llu: sequence %d goes on at position %d, its table holds %d pages",
                     (unsigned long long)b->number, p->sequence, p->position, used);
     if (p->new_pages > kv->table_pages - used)

@@ -17,7 +17,8 @@ void model_message_bytes(const struct config *c, const struct grid *g, const str
     size_t row_bytes = (size_t)c->width * sizeof(float);
     size_t widest = (size_t)c->width;
     size_t choices = c->choices > 0 ? (size_t)c->choices : 1;
-    size_t pages = rows / PAGE_ROWS + (size_t)limits->pieces + 1;
+    size_t pages = (size_t)batch_new_pages(limits->rows, limits->pieces) +
+                   (size_t)batch_found_pages(limits->rows, limits->positions);
     size_t most;
 
     most = larger(rows * choices * row_bytes, head_message_bytes(c));

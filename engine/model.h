@@ -30,9 +30,10 @@ struct model {
 
 /* What the engine is made for: the limits that its buffers are sized by. */
 struct model_limits {
-    int rows;   /* tokens in a batch */
-    int pieces; /* sequences in a batch */
-    int wanted; /* rows of a batch that can want logits */
+    int rows;      /* tokens in a batch */
+    int pieces;    /* sequences in a batch */
+    int wanted;    /* rows of a batch that can want logits */
+    int positions; /* of the longest sequence */
 };
 
 /* The most that one call of the world's and of the group's comm must deliver to a rank. */

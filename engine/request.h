@@ -41,8 +41,14 @@ struct request {
     int slot;
     struct sampling sampling;
     bool ignore_eos;
-    int page_count;                      /* pages in use */
     int32_t *pages;                      /* [table pages] */
+    int page_count;                      /* pages in use */
+    int told;                            /* of these, those that the other ranks know */
+    int found;                           /* of these, those that were found in the cache */
+    int published;                       /* of these, those that others can find */
+    uint64_t block;                      /* name of the last published block */
+    int reached;                         /* most positions it has ever computed or found */
+    int put_aside;                       /* times that its pages were taken away */
     struct detokenizer text;             /* finds stop strings */
     int64_t arrived, first_token, ended; /* clock_now */
 

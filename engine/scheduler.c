@@ -14,21 +14,23 @@ static int pages_for(int positions)
     return (positions + PAGE_ROWS - 1) / PAGE_ROWS;
 }
 
+size_t scheduler_page_bytes(int groups, int pages_per_group)
+{
+    return (size_t)groups *
+           (page_pool_bytes(pages_per_group) + sizeof(struct page_pool) + 4 * (size_t)ARENA_ALIGN);
+}
+
 static enum status open_pages(struct scheduler *s, struct arena *arena)
 {
     const struct scheduler_limits *l = &s->limits;
     size_t groups = (size_t)l->groups;
 
-    TRY(arena_take_array(arena, groups * (size_t)l->pages_per_group, sizeof *s->free_pages, "free pages",
-                         &s->free_pages));
-    TRY(arena_take_array(arena, groups, sizeof *s->free_count, "free pages of groups", &s->free_count));
-    TRY(arena_take_array(arena, groups, sizeof *s->reserved, "reserved pages of groups", &s->reserved));
+    TRY(arena_take_array(arena, groups, sizeof *s->pool, "pools of groups", &s->pool));
     TRY(arena_take_array(arena, groups, sizeof *s->load, "load of groups", &s->load));
-    for (int g = 0; g < l->groups; g++) {
-        s->free_count[g] = l->pages_per_group;
-        for (int i = 0; i < l->pages_per_group; i++) /* the lowest number on top */
-            s->free_pages[(size_t)g * (size_t)l->pages_per_group + (size_t)i] = l->pages_per_group - 1 - i;
-    }
+    TRY(arena_take_array(arena, groups, sizeof *s->promised, "promised pages of groups", &s->promised));
+    TRY(arena_take_array(arena, groups, sizeof *s->found, "found pages of groups", &s->found));
+    for (int g = 0; g < l->groups; g++)
+        TRY(page_pool_open(&s->pool[g], arena, l->pages_per_group, l->prefix_caching));
     return STATUS_OK;
 }
 
@@ -45,7 +47,9 @@ enum status scheduler_open(struct scheduler *s, struct arena *arena, const struc
     TRY(queue_open(&s->waiting, arena, s->capacity));
     TRY(arena_take_array(arena, sequences, sizeof(void *), "running requests", &s->running));
     TRY(arena_take_array(arena, sequences, sizeof(void *), "order of running requests", &s->order));
+    TRY(arena_take_array(arena, sequences, sizeof(void *), "requests that want rows", &s->wanting));
     TRY(arena_take_array(arena, sequences, sizeof *s->take, "rows of requests", &s->take));
+    TRY(share_open(&s->share, arena, limits->sequences));
     for (int i = s->capacity; i-- > 0;) {
         TRY(arena_take_array(arena, (size_t)limits->positions, sizeof(int32_t), "tokens of requests",
                              &s->store[i].tokens));
@@ -88,15 +92,77 @@ enum status scheduler_add(struct scheduler *s, int count, const struct request_o
     return STATUS_OK;
 }
 
-/* The group with the fewest requests that can promise `pages`; -1: none. */
-static int choose_group(const struct scheduler *s, int pages)
+/* Pages that r still needs for the tokens it has. */
+static int promise(const struct request *r)
 {
-    int best = -1;
+    int more = pages_for(r->count) - r->page_count;
 
-    for (int g = 0; g < s->limits.groups; g++)
-        if (s->free_count[g] - s->reserved[g] >= pages && (best < 0 || s->load[g] < s->load[best]))
+    return more > 0 ? more : 0;
+}
+
+/* Blocks of r that may come from the cache: whole ones, and one token at least is computed. */
+static int sharable_blocks(const struct request *r)
+{
+    return request_reads_cache(r) ? (r->count - 1) / PAGE_ROWS : 0;
+}
+
+/* How many pages of the group hold the beginning of r; *idle: of these, how many nobody uses. */
+static int count_found(const struct scheduler *s, const struct request *r, int group, int *idle)
+{
+    const struct page_pool *pool = &s->pool[group];
+    int blocks = sharable_blocks(r);
+    uint64_t block = 0;
+    int found = 0;
+    int32_t page;
+
+    *idle = 0;
+    while (found < blocks && page_pool_find(pool, block, r->tokens + (ptrdiff_t)found * PAGE_ROWS, &page)) {
+        block = pool->page[page].name;
+        *idle += pool->page[page].users == 0;
+        found++;
+    }
+    return found;
+}
+
+/* The group that r shall run in, by the rule above; -1: none has room. */
+static int choose_group(struct scheduler *s, const struct request *r)
+{
+    int least = -1, best = -1;
+
+    for (int g = 0; g < s->limits.groups; g++) {
+        int idle, found = count_found(s, r, g, &idle);
+        int room = s->pool[g].unused - idle - s->promised[g] - s->load[g];
+
+        s->found[g] = room >= pages_for(r->count) - found ? found : -1;
+        if (s->found[g] >= 0 && (least < 0 || s->load[g] < least))
+            least = s->load[g];
+    }
+    for (int g = 0; g < s->limits.groups; g++) {
+        if (s->found[g] < 0 || s->load[g] > least + PREFIX_LOAD)
+            continue;
+        if (best < 0 || s->found[g] > s->found[best] ||
+            (s->found[g] == s->found[best] && s->load[g] < s->load[best]))
             best = g;
+    }
     return best;
+}
+
+/* Takes pages that hold the next blocks of r, which has not computed a row since it started. */
+static void take_found(struct scheduler *s, struct request *r)
+{
+    struct page_pool *pool = &s->pool[r->group];
+    int blocks = sharable_blocks(r);
+    int32_t page;
+
+    while (r->found < blocks &&
+           page_pool_find(pool, r->block, r->tokens + (ptrdiff_t)r->found * PAGE_ROWS, &page)) {
+        page_pool_keep(pool, page);
+        r->pages[r->page_count++] = page;
+        r->block = pool->page[page].name;
+        r->found++;
+    }
+    r->published = r->found;
+    r->computed = r->found * PAGE_ROWS;
 }
 
 /* Puts r among those that run. */
@@ -114,8 +180,11 @@ static void start_running(struct scheduler *s, struct request *r, int group)
     r->slot = slot;
     r->group = group;
     r->state = REQUEST_RUNNING;
+    take_found(s, r);
+    s->promised[group] += promise(r);
 }
 
+/* Takes r from those that run; its pages go back, the last first. */
 static void stop_running(struct scheduler *s, struct request *r)
 {
     int place = 0;
@@ -125,56 +194,126 @@ static void stop_running(struct scheduler *s, struct request *r)
     for (s->running_count--; place < s->running_count; place++)
         s->order[place] = s->order[place + 1];
     s->running[r->slot] = NULL;
+    s->take[r->slot] = 0;
     s->load[r->group]--;
+    s->promised[r->group] -= promise(r);
+    while (r->page_count > 0)
+        page_pool_release(&s->pool[r->group], r->pages[--r->page_count]);
+}
+
+/* r waits again, and begins anew with the tokens it has. */
+static void put_aside(struct scheduler *s, struct request *r)
+{
+    stop_running(s, r);
+    r->computed = r->told = r->found = r->published = 0;
+    r->block = 0;
+    r->put_aside++;
+    s->preemptions++;
+    r->state = REQUEST_WAITING;
+    queue_add(&s->waiting, r);
 }
 
 /* Starts waiting requests in order; the first that finds no room keeps the later ones waiting, so nobody
- * starves. */
+ * starves. For want of room the last that runs is put aside, if its priority is worse. */
 static void admit_waiting(struct scheduler *s)
 {
     struct request *r;
 
-    while ((r = queue_first(&s->waiting)) && s->running_count < s->limits.sequences) {
-        int group = choose_group(s, pages_for(r->most));
+    memset(s->promised, 0, (size_t)s->limits.groups * sizeof *s->promised);
+    for (int i = 0; i < s->running_count; i++)
+        s->promised[s->order[i]->group] += promise(s->order[i]);
+    while ((r = queue_first(&s->waiting))) {
+        int group = s->running_count < s->limits.sequences ? choose_group(s, r) : -1;
+        struct request *last = s->running_count > 0 ? s->order[s->running_count - 1] : NULL;
 
-        if (group < 0)
+        if (group >= 0) {
+            queue_remove(&s->waiting, r);
+            start_running(s, r, group);
+        } else if (last && last->priority > r->priority) {
+            put_aside(s, last);
+        } else {
             return;
-        queue_remove(&s->waiting, r);
-        s->reserved[group] += pages_for(r->most);
-        start_running(s, r, group);
+        }
     }
 }
 
-/* Rows of each running request in this step: decodes first, then prompts, the most urgent first. */
-static void share_budget(struct scheduler *s)
+/* Puts aside the last of those behind r that has pages of its group. */
+static bool put_later_aside(struct scheduler *s, const struct request *r)
+{
+    for (int i = s->running_count - 1; s->order[i] != r; i--) {
+        if (s->order[i]->group == r->group && s->order[i]->page_count > 0) {
+            put_aside(s, s->order[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Up to `rows` rows of r come into the step: as many as find pages. */
+static enum status take_rows(struct scheduler *s, struct request *r, int rows)
+{
+    struct page_pool *pool = &s->pool[r->group];
+    int needed = pages_for(r->computed + rows), room;
+
+    if (r->told == 0 && r->found > s->found_room)
+        return STATUS_OK; /* the next step can name them */
+    while (r->page_count < needed && (pool->unused > 0 || put_later_aside(s, r))) {
+        if (pool->unused == 0)
+            continue; /* others use the same pages */
+        TRY(page_pool_take(pool, &r->pages[r->page_count]));
+        r->page_count++;
+    }
+    room = r->page_count * PAGE_ROWS - r->computed;
+    s->take[r->slot] = rows < room ? rows : room;
+    if (r->told == 0 && s->take[r->slot] > 0)
+        s->found_room -= r->found;
+    return STATUS_OK;
+}
+
+static bool decodes(const struct request *r)
+{
+    return r->told > 0 && r->count - r->computed == 1;
+}
+
+/* Rows of each running request in this step. Those that decode come first; what they leave is divided among
+ * the others. */
+static enum status choose_rows(struct scheduler *s)
 {
     int budget = s->limits.rows;
+    int count = 0;
 
     memset(s->take, 0, (size_t)s->limits.sequences * sizeof *s->take);
+    s->found_room = batch_found_pages(s->limits.rows, s->limits.positions);
     for (int i = 0; i < s->running_count && budget > 0; i++) {
-        const struct request *r = s->order[i];
-
-        s->take[r->slot] = r->count - r->computed == 1;
-        budget -= s->take[r->slot];
-    }
-    for (int i = 0; i < s->running_count && budget > 0; i++) {
-        const struct request *r = s->order[i];
-        int left = r->count - r->computed;
-
-        if (left == 1)
+        if (!decodes(s->order[i]))
             continue;
-        s->take[r->slot] = request_most_rows(r, left < budget ? left : budget);
-        budget -= s->take[r->slot];
+        TRY(take_rows(s, s->order[i], 1));
+        budget -= s->take[s->order[i]->slot];
     }
+    for (int i = 0; i < s->running_count; i++) {
+        struct request *r = s->order[i];
+
+        if (decodes(r))
+            continue;
+        if (r->told == 0)
+            take_found(s, r);
+        s->wanting[count] = r;
+        s->share.left[count++] = request_most_rows(r, r->count - r->computed);
+    }
+    share_rows(&s->share, count, budget);
+    for (int i = 0; i < count; i++)
+        if (s->share.rows[i] > 0 && s->wanting[i]->state == REQUEST_RUNNING)
+            TRY(take_rows(s, s->wanting[i], s->share.rows[i]));
+    return STATUS_OK;
 }
 
-static enum status add_piece(struct scheduler *s, struct batch *b, struct request *r, int rows)
+static enum status add_piece(struct batch *b, struct request *r, int rows)
 {
-    int needed = pages_for(r->computed + rows) - r->page_count;
+    int new_pages = r->page_count - r->told;
     struct batch_piece *piece = &b->pieces[b->piece_count];
 
     if (b->piece_count == b->max_pieces || b->row_count + rows > b->max_rows ||
-        b->page_count + needed > b->max_pages)
+        b->page_count + new_pages > b->max_pages)
         return FAIL(STATUS_BUG, "a step of more than %d pieces, %d rows or %d new pages", b->max_pieces,
                     b->max_rows, b->max_pages);
     *piece = (struct batch_piece){.sequence = r->slot,
@@ -183,16 +322,11 @@ static enum status add_piece(struct scheduler *s, struct batch *b, struct reques
                                   .rows = rows,
                                   .position = r->computed,
                                   .first_page = b->page_count,
-                                  .new_pages = needed};
+                                  .new_pages = new_pages,
+                                  .found_pages = r->told == 0 ? r->found : 0};
     request_wants(r, rows, piece);
-    for (int i = 0; i < needed; i++) {
-        int32_t page = s->free_pages[(size_t)r->group * (size_t)s->limits.pages_per_group +
-                                     (size_t)--s->free_count[r->group]];
-
-        s->reserved[r->group]--;
-        r->pages[r->page_count++] = page;
-        b->pages[b->page_count++] = page;
-    }
+    while (r->told < r->page_count)
+        b->pages[b->page_count++] = r->pages[r->told++];
     for (int i = 0; i < rows; i++)
         b->tokens[b->row_count++] = r->tokens[r->computed + i];
     b->piece_count++;
@@ -202,24 +336,47 @@ static enum status add_piece(struct scheduler *s, struct batch *b, struct reques
 enum status scheduler_fill(struct scheduler *s, struct batch *b)
 {
     admit_waiting(s);
-    share_budget(s);
+    TRY(choose_rows(s));
     for (int group = 0; group < s->limits.groups; group++)
-        for (int slot = 0; slot < s->limits.sequences; slot++)
-            if (s->take[slot] > 0 && s->running[slot]->group == group)
-                TRY(add_piece(s, b, s->running[slot], s->take[slot]));
+        for (int i = 0; i < s->running_count; i++)
+            if (s->order[i]->group == group && s->take[s->order[i]->slot] > 0)
+                TRY(add_piece(b, s->order[i], s->take[s->order[i]->slot]));
+    if (b->row_count == 0 && s->running_count > 0)
+        return FAIL(STATUS_BUG, "%d requests run, and none of them can go on", s->running_count);
     return STATUS_OK;
 }
 
 static void finish_request(struct scheduler *s, struct request *r)
 {
-    int32_t *stack = s->free_pages + (size_t)r->group * (size_t)s->limits.pages_per_group;
-
-    for (int i = r->page_count; i-- > 0;)
-        stack[s->free_count[r->group]++] = r->pages[i];
-    s->reserved[r->group] -= pages_for(r->most) - r->page_count;
     stop_running(s, r);
     r->state = REQUEST_FINISHED;
     r->ended = clock_now();
+}
+
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* `rows` more positions of r are in the cache; whole blocks can be found from now on. */
+static void count_rows(struct scheduler *s, struct request *r, int rows)
+{
+    int end = r->computed + rows;
+    int again;
+
+    if (r->reached == 0) { /* the very first rows */
+        r->cached = r->found * PAGE_ROWS;
+        s->cached_tokens += r->cached;
+    }
+    r->reached = larger(r->reached, r->computed);
+    again = r->reached - r->computed < rows ? r->reached - r->computed : rows;
+    s->recomputed_tokens += again;
+    s->prompt_tokens += larger(0, (end < r->prompt ? end : r->prompt) - r->reached);
+    r->reached = larger(r->reached, end);
+    r->computed = end;
+    for (; (r->published + 1) * PAGE_ROWS <= r->computed; r->published++)
+        r->block = page_pool_publish(&s->pool[r->group], r->pages[r->published], r->block,
+                                     r->tokens + (ptrdiff_t)r->published * PAGE_ROWS);
 }
 
 enum status scheduler_advance(struct scheduler *s, const struct batch *b, const struct head_result *results)
@@ -231,9 +388,7 @@ enum status scheduler_advance(struct scheduler *s, const struct batch *b, const 
         struct request *r = s->running[piece->sequence];
         const struct head_result *result = &results[next];
 
-        if (r->computed < r->prompt)
-            s->prompt_tokens += piece->rows;
-        r->computed += piece->rows;
+        count_rows(s, r, piece->rows);
         if (piece->want == BATCH_WANT_NONE)
             continue;
         next++;

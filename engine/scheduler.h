@@ -2,10 +2,21 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Requests are numbered in input order and run by priority, then in that order. They wait until their data
- * group has cache pages for their whole length, so a running request is never put aside; they join and leave
- * between steps. A step takes one token of every request that decodes, then prompts in order as far as the
- * budget goes: a long prompt is cut, and its bytes do not change by that. */
+ * Requests are numbered in input order and run by priority, then in that order; they join and leave between
+ * steps.
+ *
+ * Pages. A request starts when a data group has pages for all its tokens so far and one for each request that
+ * runs there; it grows page by page. When its group has none left, the last in order of those behind it is
+ * put aside: its pages go back, it waits at its old place, and computes again what the cache no longer holds,
+ * the same bytes. A request that has nobody behind it stands still until pages come back. So the first in
+ * order always goes on, and nothing is ever given up.
+ *
+ * Prefixes. A block of tokens that a page of the group holds is not computed again. Of the groups with room
+ * the one that holds most of a prompt gets it, unless it runs more than PREFIX_LOAD requests more than
+ * another with room; then, and among equals, the one that runs fewest.
+ *
+ * Rows. A step takes one token of every request that decodes, then prompts, which share what is left
+ * (engine/share.h). */
 #ifndef SCHEDULER_H
 #define SCHEDULER_H
 
@@ -13,8 +24,10 @@
 #include "engine/base/arena.h"
 #include "engine/batch.h"
 #include "engine/head.h"
+#include "engine/page_pool.h"
 #include "engine/queue.h"
 #include "engine/request.h"
+#include "engine/share.h"
 
 struct scheduler_limits {
     int sequences; /* --max-num-seqs: running at once, over all groups */
@@ -23,7 +36,10 @@ struct scheduler_limits {
     int pages_per_group;
     int groups;
     int vocabulary;
+    bool prefix_caching;
 };
+
+enum { PREFIX_LOAD = 2 };
 
 struct scheduler {
     struct scheduler_limits limits;
@@ -39,14 +55,25 @@ struct scheduler {
     struct request **running; /* [sequences] by slot, NULL: free */
     struct request **order;   /* [sequences] those running, by request_before */
     int running_count;
-    int32_t *free_pages; /* [groups, pages_per_group] stacks */
-    int *free_count;     /* [groups] */
-    int *reserved;       /* [groups] pages promised to running requests and not yet handed out */
-    int *load;           /* [groups] running requests */
-    int *take;           /* [sequences] rows of each in the step */
+    struct page_pool *pool;   /* [groups] */
+    int *load;                /* [groups] running requests */
+    int *promised;            /* [groups] pages that running requests still need for the tokens they have */
+    int *found;               /* [groups] pages that hold the beginning of a request; -1: no room for it */
+    int *take;                /* [sequences] rows of each in the step */
+    int found_room;           /* pages found in the cache that a step can still name */
+    struct request **wanting; /* [sequences] those among whom `share` divides rows */
+    struct share share;
 
-    int64_t prompt_tokens, generated_tokens; /* computed and sampled so far */
+    /* so far */
+    int64_t prompt_tokens;     /* computed for the first time */
+    int64_t cached_tokens;     /* of prompts, found in the cache instead */
+    int64_t recomputed_tokens; /* computed again, after their pages were taken away */
+    int64_t generated_tokens;
+    int64_t preemptions;
 };
+
+/* Address space for what scheduler_open takes for pages. */
+size_t scheduler_page_bytes(int groups, int pages_per_group);
 
 enum status scheduler_open(struct scheduler *s, struct arena *arena, const struct scheduler_limits *limits,
                            const struct tokenizer *tokenizer, const int *stop_ids, int stop_count);

@@ -56,16 +56,18 @@ void summary_log(const struct summary *s)
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     log_line(LOG_INFO,
-             "%lld requests (%lld refused), %lld prompt + %lld generated tokens in %.3f s on %d ranks: %.1f "
-             "token/s, decode "
+             "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
+             "in %.3f s "
+             "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; tokens %016llx",
+             "imbalance %.2f; %lld preemptions; tokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
-             (long long)s->generated_tokens, s->seconds, s->ranks, rate(s->generated_tokens, s->seconds),
-             each, 100 * s->share[WATCH_ATTENTION], 100 * experts_share(s), 100 * s->share[WATCH_DISPATCH],
-             100 * s->share[WATCH_COMBINE], 100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]),
-             100 * s->idle, s->imbalance, (unsigned long long)s->hash);
+             (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
+             rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
+             100 * experts_share(s), 100 * s->share[WATCH_DISPATCH], 100 * s->share[WATCH_COMBINE],
+             100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
+             (long long)s->preemptions, (unsigned long long)s->hash);
 }
 
 enum status summary_write(const struct summary *s, const char *path)
@@ -80,14 +82,16 @@ enum status summary_write(const struct summary *s, const char *path)
         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
                   experts_share(s), "dispatch", s->share[WATCH_DISPATCH], "combine", s->share[WATCH_COMBINE],
                   "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
-    all = json_pack("{s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:s, s:o}",
-                    "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm",
-                    s->comm, "num_requests", (json_int_t)s->requests, "refused", (json_int_t)s->refused,
-                    "prompt_tokens", (json_int_t)s->prompt_tokens, "generated_tokens",
-                    (json_int_t)s->generated_tokens, "steps", (json_int_t)s->steps, "elapsed_time",
-                    s->seconds, "tokens_per_second", rate(s->generated_tokens, s->seconds), "decode_time",
-                    s->decode_seconds, "decode_tokens", (json_int_t)s->decode_tokens, "imbalance",
-                    s->imbalance, "tokens_hash", hash, "shares", shares);
+    all = json_pack(
+        "{s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:s, s:o}",
+        "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm", s->comm,
+        "num_requests", (json_int_t)s->requests, "refused", (json_int_t)s->refused, "prompt_tokens",
+        (json_int_t)s->prompt_tokens, "cached_tokens", (json_int_t)s->cached_tokens, "recomputed_tokens",
+        (json_int_t)s->recomputed_tokens, "preemptions", (json_int_t)s->preemptions, "generated_tokens",
+        (json_int_t)s->generated_tokens, "steps", (json_int_t)s->steps, "elapsed_time", s->seconds,
+        "tokens_per_second", rate(s->generated_tokens, s->seconds), "decode_time", s->decode_seconds,
+        "decode_tokens", (json_int_t)s->decode_tokens, "imbalance", s->imbalance, "tokens_hash", hash,
+        "shares", shares);
     if (!all)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
     failed = json_dump_file(all, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

@@ -18,7 +18,9 @@ struct summary {
     const char *backend; /* kernels->name */
     const char *comm;    /* comm->kind */
     int64_t requests, refused;
-    int64_t prompt_tokens, generated_tokens;
+    int64_t prompt_tokens, generated_tokens;  /* computed for the first time, and sampled */
+    int64_t cached_tokens, recomputed_tokens; /* of prompts, found in the cache; and computed again */
+    int64_t preemptions;
     int64_t steps;
     double seconds;        /* from the first batch to the last, without waiting for input */
     double decode_seconds; /* of steps that only decoded, and the tokens of those */

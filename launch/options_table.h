@@ -103,6 +103,7 @@ struct options {
     int max_model_len;             /* 0: the model's own */
     int max_num_seqs;
     int max_num_batched_tokens;
+    bool no_enable_prefix_caching;
 
     /* texts that are evaluated */
     struct {

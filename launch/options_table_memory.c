@@ -51,6 +51,11 @@ static const struct options_row rows[] = {
      .field = OPTIONS_FIELD(max_num_batched_tokens),
      .commands = OPTIONS_LOADING,
      .help = "most tokens of one step; longer prompts take several"},
+    {.name = "no-enable-prefix-caching",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(no_enable_prefix_caching),
+     .commands = OPTIONS_GENERATE,
+     .help = "compute every prompt whole, also where an earlier one began alike; the text is the same"},
 };
 
 const struct options_section options_table_memory = {"Memory and batches", rows,

@@ -56,6 +56,7 @@ static enum status generate(struct serve *s)
                                                    .ignore_eos = o->ignore_eos,
                                                    .stops = o->stop,
                                                    .stop_count = o->stop_count},
+                                       .prefix_caching = !o->no_enable_prefix_caching,
                                        .stop = p->stop};
     enum status status = STATUS_OK;
     int64_t refused;

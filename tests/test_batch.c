@@ -188,6 +188,9 @@ static void a_field_that_contradicts_the_rules_is_named(void **state)
     sender.pieces[1].keep = 0, refused("keep of piece 1 is 0");
     sender.pieces[2].first_page = 0, refused("first_page of piece 2 is 0");
     sender.pieces[2].new_pages = 1, refused("rows and 2 pages, row_count is 9, page_count 3");
+    sender.pieces[2].found_pages = 3, refused("found_pages of piece 2 is 3, not in 0 ... 2");
+    sender.pieces[2].found_pages = 1, sender.pieces[2].position = 15,
+    refused("piece 2 at position 15 stands behind 1 found");
     sender.tokens[4] = -5, refused("token of row 4 is -5");
     sender.pages[0] = -1, refused("page 0 is number -1");
 }

@@ -76,6 +76,22 @@ static void pages_are_appended_and_position_0_begins_anew(void **state)
     assert_int_equal(kv.table_used[1], 0);
 }
 
+static void found_pages_begin_a_table_behind_what_they_hold(void **state)
+{
+    const int32_t first[] = {7, 3}, found[] = {7, 3, 9};
+
+    (void)state;
+    assert_int_equal(apply_one(2, 0, 20, first, 2), STATUS_OK);
+    batch_clear(&batch);
+    add_piece(2, 1, 32, 5, found, 3); /* another sequence gets the slot */
+    batch.pieces[0].found_pages = 2;
+    assert_int_equal(kv_cache_apply(&kv, &batch, 1), STATUS_OK);
+    assert_int_equal(kv.table_used[2], 3);
+    assert_memory_equal(kv.table + 2 * TABLE, found, sizeof found);
+    assert_int_equal(apply_one(2, 37, 11, NULL, 0), STATUS_OK);
+    assert_int_equal(kv.table_used[2], 3);
+}
+
 static void only_pieces_of_the_group_count_and_rows_start_at_its_first(void **state)
 {
     const int32_t pages[] = {1, 2, 3, 4};
@@ -164,6 +180,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pages_are_appended_and_position_0_begins_anew, start, end),
+        cmocka_unit_test_setup_teardown(found_pages_begin_a_table_behind_what_they_hold, start, end),
         cmocka_unit_test_setup_teardown(only_pieces_of_the_group_count_and_rows_start_at_its_first, start,
                                         end),
         cmocka_unit_test_setup_teardown(a_batch_that_contradicts_the_tables_is_a_bug, start, end),

@@ -20,10 +20,10 @@ struct desk {
     struct arena arena;
     struct scheduler scheduler;
     struct batch batch;
-    int owner[8][64]; /* request that uses a page of a group, -1: none */
     struct head_result results[16];
     float value;
     int priority; /* of the requests added next */
+    bool same;    /* prompts are alike */
     int32_t ids[16];
 };
 
@@ -32,12 +32,12 @@ static const int stop_ids[] = {STOP_ID};
 static void open_desk(struct desk *d, struct scheduler_limits limits)
 {
     memset(d, 0, sizeof *d);
-    memset(d->owner, -1, sizeof d->owner);
     limits.vocabulary = VOCABULARY;
     assert_int_equal(arena_open(&d->arena, "test", 16 << 20), STATUS_OK);
     assert_int_equal(scheduler_open(&d->scheduler, &d->arena, &limits, NULL, stop_ids, 1), STATUS_OK);
     assert_int_equal(batch_open(&d->batch, &d->arena, limits.sequences, limits.rows,
-                                limits.rows / PAGE_ROWS + limits.sequences + 1),
+                                batch_new_pages(limits.rows, limits.sequences) +
+                                    batch_found_pages(limits.rows, limits.positions)),
                      STATUS_OK);
     arena_seal(&d->arena);
 }
@@ -55,19 +55,22 @@ static enum status add(struct desk *d, int prompt, int max_tokens)
 
     options.priority = d->priority;
     for (int i = 0; i < prompt && i < room.capacity; i++)
-        room.ids[i] = (int32_t)((number * 7 + i) % STOP_ID);
+        room.ids[i] = (int32_t)(((d->same ? 0 : number * 7) + i) % STOP_ID);
     return scheduler_add(&d->scheduler, prompt, &options);
 }
 
-static bool runs(const struct scheduler *s, int number)
+/* Running requests that use a page of a group. */
+static int users_of(const struct scheduler *s, int group, int32_t page)
 {
+    int users = 0;
+
     for (int i = 0; i < s->running_count; i++)
-        if (s->order[i]->number == number)
-            return true;
-    return false;
+        for (int at = 0; at < s->order[i]->page_count && s->order[i]->group == group; at++)
+            users += s->order[i]->pages[at] == page;
+    return users;
 }
 
-/* Checks the batch against the requests and marks pages; answers every wanted row with `token`. */
+/* Checks the batch against the requests; answers every wanted row with `token`. */
 static void check_batch(struct desk *d, int32_t token)
 {
     const struct scheduler *s = &d->scheduler;
@@ -88,12 +91,8 @@ static void check_batch(struct desk *d, int32_t token)
         assert_memory_equal(b->tokens + piece->first_row, r->tokens + piece->position,
                             piece->rows * sizeof(int32_t));
         assert_int_equal(r->page_count * PAGE_ROWS >= piece->position + piece->rows, 1);
-        for (int page = 0; page < piece->new_pages; page++) {
-            int *owner = &d->owner[piece->group][b->pages[piece->first_page + page]];
-
-            assert_true(*owner < 0 || *owner == (int)r->number || !runs(s, *owner));
-            *owner = (int)r->number;
-        }
+        for (int page = piece->found_pages; page < piece->new_pages; page++)
+            assert_int_equal(users_of(s, piece->group, b->pages[piece->first_page + page]), 1);
         if (piece->want != BATCH_WANT_NONE) {
             assert_int_equal(piece->position + piece->rows, r->count);
             d->ids[wanted] = token;
@@ -139,6 +138,42 @@ static void a_long_prompt_is_cut_and_decodes_go_first(void **state)
     arena_close(&d.arena);
 }
 
+static void a_prompt_of_100000_tokens_stalls_nobody(void **state)
+{
+    struct request *decoding, *giant, *another, *small;
+    struct desk d;
+
+    (void)state;
+    open_desk(&d,
+              (struct scheduler_limits){
+                  .sequences = 8, .rows = 256, .positions = 101000, .pages_per_group = 20000, .groups = 1});
+    assert_int_equal(add(&d, 4, 2000), STATUS_OK);
+    step(&d, 1);
+    decoding = d.scheduler.newest;
+    assert_int_equal(add(&d, 100000, 5), STATUS_OK);
+    giant = d.scheduler.newest;
+    assert_int_equal(add(&d, 100000, 5), STATUS_OK);
+    another = d.scheduler.newest;
+    step(&d, 1);
+    assert_int_equal(decoding->count, 6);
+    assert_int_equal(giant->computed, 255); /* all that decoding leaves */
+    assert_int_equal(add(&d, 300, 5), STATUS_OK);
+    small = d.scheduler.newest;
+    for (int i = 0; small->count == small->prompt; i++) {
+        assert_true(i < 3); /* half of a step is its own: 300 tokens take three */
+        step(&d, 1);
+    }
+    assert_int_equal(another->computed, 0);
+    for (int i = 0; giant->count == giant->prompt; i++) {
+        int before = decoding->count;
+
+        assert_true(i < 100000 / 128 + 3); /* and the first prompt never has less than half */
+        step(&d, 1);
+        assert_int_equal(decoding->count, before + 1);
+    }
+    arena_close(&d.arena);
+}
+
 static void what_can_never_fit_is_refused_by_name(void **state)
 {
     struct desk d;
@@ -169,8 +204,7 @@ static void a_stop_token_ends_a_request_and_frees_its_pages(void **state)
     step(&d, STOP_ID);
     assert_int_equal(d.scheduler.store[0].state, REQUEST_FINISHED);
     assert_int_equal(d.scheduler.store[0].finish, FINISH_STOP);
-    assert_int_equal(d.scheduler.free_count[0], 4);
-    assert_int_equal(d.scheduler.reserved[0], 0);
+    assert_int_equal(d.scheduler.pool[0].unused, 4);
     step(&d, 5);
     assert_int_equal(d.scheduler.store[1].state, REQUEST_RUNNING);
     arena_close(&d.arena);
@@ -193,7 +227,7 @@ static void cancelled_requests_end_between_steps(void **state)
         assert_int_equal(d.scheduler.store[i].finish, FINISH_CANCELLED);
     }
     assert_true(scheduler_idle(&d.scheduler));
-    assert_int_equal(d.scheduler.free_count[0], 4);
+    assert_int_equal(d.scheduler.pool[0].unused, 4);
     drop_finished(&d);
     assert_null(scheduler_oldest(&d.scheduler));
     arena_close(&d.arena);
@@ -229,6 +263,59 @@ static void requests_run_by_priority_and_leave_in_any_order(void **state)
     arena_close(&d.arena);
 }
 
+static void a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy(void **state)
+{
+    const int groups[] = {0, 0, 0, 1, 1, 1, 2}, cached[] = {0, 32, 32, 0, 32, 32, 0};
+    struct scheduler *s;
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){.sequences = 8,
+                                            .rows = 256,
+                                            .positions = POSITIONS,
+                                            .pages_per_group = 64,
+                                            .groups = 3,
+                                            .prefix_caching = true});
+    s = &d.scheduler;
+    d.same = true;
+    for (int i = 0; i < 7; i++) {
+        assert_int_equal(add(&d, 40, 30), STATUS_OK);
+        step(&d, 1);
+        /* group 0 holds the first two blocks, and runs up to three more than the idle ones before another
+         * gets them too */
+        assert_int_equal(s->newest->group, groups[i]);
+        assert_int_equal(s->newest->cached, cached[i]);
+    }
+    assert_int_equal(s->cached_tokens, 4 * 32);
+    assert_int_equal(s->prompt_tokens, 7 * 40 - 4 * 32);
+    arena_close(&d.arena);
+}
+
+static void better_priority_takes_the_place_of_worse(void **state)
+{
+    struct scheduler *s;
+    struct desk d;
+
+    (void)state;
+    open_desk(&d,
+              (struct scheduler_limits){
+                  .sequences = 2, .rows = 64, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    s = &d.scheduler;
+    d.priority = 5;
+    assert_int_equal(add(&d, 20, 9), STATUS_OK);
+    assert_int_equal(add(&d, 20, 9), STATUS_OK);
+    step(&d, 1);
+    d.priority = 4;
+    assert_int_equal(add(&d, 20, 9), STATUS_OK);
+    step(&d, 1);
+    assert_int_equal(s->store[2].state, REQUEST_RUNNING);
+    assert_int_equal(s->store[1].state, REQUEST_WAITING); /* the later of the two */
+    assert_int_equal(s->store[1].count, 21);              /* and what it has it keeps */
+    assert_int_equal(s->preemptions, 1);
+    assert_int_equal(s->store[0].count, 22);
+    arena_close(&d.arena);
+}
+
 static void everything_ends_whatever_comes(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
@@ -257,8 +344,7 @@ static void everything_ends_whatever_comes(void **state)
             assert_true(++steps < 20000);
         }
         for (int group = 0; group < limits.groups; group++) {
-            assert_int_equal(d.scheduler.free_count[group], limits.pages_per_group);
-            assert_int_equal(d.scheduler.reserved[group], 0);
+            assert_int_equal(d.scheduler.pool[group].unused, limits.pages_per_group);
         }
         arena_close(&d.arena);
     }
@@ -268,6 +354,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_prompt_is_cut_and_decodes_go_first),
+        cmocka_unit_test(a_prompt_of_100000_tokens_stalls_nobody),
+        cmocka_unit_test(a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy),
+        cmocka_unit_test(better_priority_takes_the_place_of_worse),
         cmocka_unit_test(what_can_never_fit_is_refused_by_name),
         cmocka_unit_test(a_stop_token_ends_a_request_and_frees_its_pages),
         cmocka_unit_test(cancelled_requests_end_between_steps),

@@ -7,6 +7,7 @@
 import json
 import os
 import pathlib
+import random
 import sys
 import tempfile
 
@@ -19,6 +20,7 @@ GOLDEN = ROOT / "tests" / "golden"
 PROMPTS = [entry["prompt"] for entry in json.loads((DEMO / "gold.json").read_text())["greedy"]]
 THREE = "In the beginning\nstatic int\nDie Datei\n".encode()
 GREEDY = ("--temperature", 0)
+POOL = 1 << 20  # bytes of a cache for few requests
 SAMPLED = ("--temperature", 0.8, "--top-p", 0.95, "--seed", 7)
 
 
@@ -80,6 +82,54 @@ def company(program):
     expect_equal("a small cache", found, wanted)
     alone = b"".join(program.answers(2, *generate(*GREEDY), stdin=line + b"\n") for line in lines(8).splitlines())
     expect_equal("each alone", alone, program.answers(2, *generate(*GREEDY), stdin=lines(8)))
+
+
+def stats_of(program, count, *options, stdin):
+    """Answers of a run and the figures of its closing line."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        found = program.answers(count, *options, "--stats", file.name, stdin=stdin)
+        return found, json.load(open(file.name, encoding="utf-8"))
+
+
+def many(count, seed):
+    """`count` prompts of random length; half of them begin alike."""
+    chance = random.Random(seed)
+    text = " ".join(PROMPTS[i % len(PROMPTS)].strip().replace("\n", " ") for i in range(40))
+    made = []
+    for i in range(count):
+        start = 0 if chance.random() < 0.5 else chance.randrange(400)
+        made.append(f"{text[start:start + chance.randrange(10, 400)]} {i}\n")
+    return "".join(made).encode()
+
+
+def pages(program):
+    """Pages shared, taken away and computed again: the same bytes with the prefix cache on and off, through a pool that
+    holds few requests and one that holds all, on any ranks."""
+    asked = many(80, 11)
+    for way in (GREEDY, SAMPLED):
+        options = generate(*way, "--max-num-batched-tokens", 300, "--max-num-seqs", 64, "--max-model-len", 256, tokens=40)
+        wanted, stats = stats_of(program, 1, *options, "--no-enable-prefix-caching", stdin=asked)
+        if stats["cached_tokens"] or stats["preemptions"]:
+            fail(f"nothing was to be shared or taken away: {stats}")
+        layouts = ((1, (), True), (2, ("-tp", 2), True)) if way is SAMPLED else ((1, (), False), (2, (), True), (3, (), False))
+        for count, layout, small in layouts:
+            memory = ("--kv-cache-memory", POOL // layout[1] if layout else POOL) if small else ()
+            found, stats = stats_of(program, count, *options, *layout, *memory, stdin=asked)
+            what = f"{way} on {count} ranks {layout} {memory}"
+            expect_equal(what, found, wanted)
+            print(f"    {stats['cached_tokens']} tokens from the cache, {stats['preemptions']} preemptions, "
+                  f"{stats['recomputed_tokens']} tokens computed again", flush=True)
+            if stats["cached_tokens"] == 0 or (small and stats["preemptions"] == 0):
+                fail(f"{what}: pages were to be shared{' and taken away' if small else ''}: {stats}")
+    with tempfile.TemporaryDirectory() as folder:  # attention in chunks of half a page, and in whole
+        for model in tiny_models(folder):
+            options = generate(*SAMPLED, "--ignore-eos", "--max-num-seqs", 1, model=model, tokens=20)
+            alike = b"".join(b"The quick brown fox jumps over the dog " + name + b"\n" for name in (b"Rex", b"Ada", b"Rex II"))
+            wanted = program.answers(1, *options, "--no-enable-prefix-caching", stdin=alike)
+            found, stats = stats_of(program, 2, *options, "-tp", 2, stdin=alike)
+            expect_equal(model.name, found, wanted)
+            if stats["cached_tokens"] == 0:
+                fail(f"{model.name}: pages were to be shared: {stats}")
 
 
 def threads(program):
@@ -156,7 +206,7 @@ def gold(program):
         expect_equal(entry["messages"][0]["content"], found, (entry["text"] + "\n").encode())
 
 
-CASES = {case.__name__: case for case in (ranks, grids, company, threads, comms, tiny, padded, paths, gold)}
+CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold)}
 
 
 def main():
