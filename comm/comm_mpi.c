@@ -225,6 +225,16 @@ static enum status fill(struct mpi_comm *m, MPI_Comm mpi, size_t part, size_t pi
     return STATUS_OK;
 }
 
+static size_t part_bytes(int size, size_t most)
+{
+    return relay_buffer_bytes(fold_room(size) > most ? fold_room(size) : most);
+}
+
+size_t comm_mpi_bytes(int size, size_t most_bytes)
+{
+    return size > 1 ? HALVES * part_bytes(size, most_bytes) : 0;
+}
+
 enum status comm_mpi_open_in_pieces(MPI_Comm mpi, size_t most_bytes, size_t piece, struct comm **out)
 {
     struct comm table = {.kind = "mpi",
@@ -246,7 +256,7 @@ enum status comm_mpi_open_in_pieces(MPI_Comm mpi, size_t most_bytes, size_t piec
     TRY(mpi_border_check(MPI_Comm_size(mpi, &table.size), "to count ranks"));
     if (table.size == 1)
         return comm_alone_open(out);
-    part = relay_buffer_bytes(fold_room(table.size) > most_bytes ? fold_room(table.size) : most_bytes);
+    part = part_bytes(table.size, most_bytes);
     TRY(arena_open(&arena, "exchanges by MPI", arena_bytes(table.size, part, piece)));
     status = arena_take(&arena, sizeof *m, "a group of ranks", &m);
     if (status == STATUS_OK) {

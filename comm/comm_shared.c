@@ -418,6 +418,11 @@ static enum status map_nodes(struct shared_comm *s)
     return STATUS_OK;
 }
 
+static size_t window_bytes(int size, size_t part)
+{
+    return mailbox_bytes(size) + PARTS * part;
+}
+
 static enum status fill(struct shared_comm *s, MPI_Comm mpi, int node_limit)
 {
     struct comm *c = &s->table;
@@ -431,8 +436,8 @@ static enum status fill(struct shared_comm *s, MPI_Comm mpi, int node_limit)
     TRY(arena_take_array(&s->arena, count, sizeof *s->relays, "ranks", &s->relays));
     TRY(arena_take_array(&s->arena, count, sizeof *s->each, "sizes", &s->each));
     TRY(mpi_border_world_ranks(s->mpi, s->world));
-    TRY(shared_window_open(&s->window, &s->arena, s->mpi, mailbox_bytes(c->size) + PARTS * s->part_bytes,
-                           node_limit, "exchanges inside a node"));
+    TRY(shared_window_open(&s->window, &s->arena, s->mpi, window_bytes(c->size, s->part_bytes), node_limit,
+                           "exchanges inside a node"));
     TRY(map_nodes(s));
     s->transfer.mpi = s->mpi;
     s->transfer.piece = COMM_MPI_TRANSFER_PIECE;
@@ -495,6 +500,11 @@ enum status comm_shared_open_divided(MPI_Comm mpi, size_t most_bytes, int node_l
         wait_uses_mpi(1);
     *out = &s->table;
     return STATUS_OK;
+}
+
+size_t comm_shared_bytes(int size, size_t most_bytes)
+{
+    return size > 1 ? window_bytes(size, bytes_of_part(size, most_bytes)) : 0;
 }
 
 enum status comm_shared_open(MPI_Comm mpi, size_t most_bytes, struct comm **out)

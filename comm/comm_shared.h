@@ -26,4 +26,7 @@ enum status comm_shared_open(MPI_Comm mpi, size_t most_bytes, struct comm **out)
 /* The same as if a node had no more than `node_limit` ranks, for tests of what crosses nodes. */
 enum status comm_shared_open_divided(MPI_Comm mpi, size_t most_bytes, int node_limit, struct comm **out);
 
+/* Bytes of memory that one rank of such a group of `size` ranks takes; 0 for a group of one. */
+size_t comm_shared_bytes(int size, size_t most_bytes);
+
 #endif

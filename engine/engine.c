@@ -5,6 +5,7 @@
 
 #include "comm/watch.h"
 #include "engine/base/log.h"
+#include "kernels/counting.h"
 
 #include <string.h>
 
@@ -64,13 +65,19 @@ enum status engine_read(struct engine *e, const struct engine_options *options)
     TRY(config_locate(&e->arena, options->model, options->cache_root, &e->directory));
     TRY(config_read(&e->config, &e->arena, e->directory));
     TRY(tensor_set_open(&e->tensors, &e->arena, e->directory));
-    TRY(check_limits(e));
-    TRY(placement_spread(&e->placement, &e->arena, e->config.expert_layers, e->config.experts, options->ranks,
-                         options->expert_ranks > 0 ? options->ranks / options->expert_ranks : 1));
-    e->grid = (struct grid){
-        .ranks = options->ranks, .rank = options->rank, .tensor = options->tensor > 0 ? options->tensor : 1};
+    TRY(engine_arrange(e));
     e->fingerprint = fingerprint(e);
     return STATUS_OK;
+}
+
+enum status engine_arrange(struct engine *e)
+{
+    const struct engine_options *o = &e->options;
+
+    TRY(grid_shape(&e->grid, o->ranks, o->rank, o->tensor, o->expert_ranks));
+    TRY(check_limits(e));
+    return placement_spread(&e->placement, &e->arena, e->config.expert_layers, e->config.experts, o->ranks,
+                            o->expert_ranks > 0 ? o->ranks / o->expert_ranks : 1);
 }
 
 static struct model_limits limits_of(const struct engine *e)
@@ -88,6 +95,54 @@ void engine_sizes(const struct engine *e, size_t *world, size_t *group)
     model_message_bytes(&e->config, &e->grid, &e->placement, &limits, world, group);
 }
 
+/* Everything that a step needs beside the cache. */
+static enum status open_buffers(struct engine *e)
+{
+    const struct engine_options *o = &e->options;
+    struct model_limits limits = limits_of(e);
+
+    TRY(model_open(&e->model, &e->arena, &e->config, &e->grid, &e->weights, &e->kv, &e->placement, &limits));
+    return batch_open(&e->batch, &e->arena, o->max_sequences, o->max_rows,
+                      batch_new_pages(o->max_rows, o->max_sequences) +
+                          batch_found_pages(o->max_rows, e->max_positions));
+}
+
+enum status engine_buffer_bytes(const struct engine *e, struct kernels *real, size_t *bytes)
+{
+    struct counting counting;
+    struct engine trial = *e;
+    enum status status;
+
+    counting_open(&counting, real);
+    trial.kernels = trial.weights.kernels = &counting.table;
+    TRY(arena_open(&trial.arena, "the engine", ARENA_BYTES));
+    status = open_buffers(&trial);
+    if (status == STATUS_OK)
+        *bytes = counting.bytes + trial.arena.used;
+    arena_close(&trial.arena);
+    return status;
+}
+
+size_t engine_cache_bytes(const struct engine *e, size_t free_bytes, size_t buffer_bytes)
+{
+    const struct engine_options *o = &e->options;
+    double share = (double)free_bytes * o->memory_utilization / (double)o->node_ranks;
+
+    if (o->kv_cache_memory > 0)
+        return o->kv_cache_memory;
+    return share > (double)buffer_bytes ? (size_t)share - buffer_bytes : 0;
+}
+
+int64_t engine_cache_pages(const struct engine *e, size_t bytes)
+{
+    size_t page = kv_cache_page_bytes(&e->config, e->kernels, e->weights.kv_heads.count);
+    int64_t table = (e->max_positions + PAGE_ROWS - 1) / PAGE_ROWS;
+    int64_t most = table * e->options.max_sequences;
+    int64_t pages = page > 0 ? (int64_t)(bytes / page) : most; /* a rank without heads caches nothing */
+
+    return pages < most ? pages : most;
+}
+
 /* Pages of every group's pool: what the poorest rank can hold, no more than all sequences can use. */
 enum status engine_size_cache(struct engine *e)
 {
@@ -95,14 +150,12 @@ enum status engine_size_cache(struct engine *e)
     struct comm *world = e->grid.world;
     struct kernels *k = e->kernels;
     size_t page = kv_cache_page_bytes(&e->config, k, e->weights.kv_heads.count);
-    double share = (double)k->free_bytes(k) * o->memory_utilization / (double)o->node_ranks;
-    size_t bytes = o->kv_cache_memory > 0 ? o->kv_cache_memory : (size_t)share;
-    int64_t table = (e->max_positions + PAGE_ROWS - 1) / PAGE_ROWS;
-    int64_t most = table * o->max_sequences;
-    int64_t pages = page > 0 ? (int64_t)(bytes / page) : most; /* a rank without heads caches nothing */
+    size_t beside, bytes;
+    int64_t pages;
 
-    if (pages > most)
-        pages = most;
+    TRY(engine_buffer_bytes(e, k, &beside));
+    bytes = engine_cache_bytes(e, k->free_bytes(k), beside);
+    pages = engine_cache_pages(e, bytes);
     TRY(world->reduce(world, COMM_MIN, &pages, 1));
     if (pages < 1)
         return FAIL(STATUS_NO_MEMORY,
@@ -131,14 +184,10 @@ enum status engine_load(struct engine *e, struct comm *world, struct comm *group
 enum status engine_prepare(struct engine *e)
 {
     const struct engine_options *o = &e->options;
-    struct model_limits limits = limits_of(e);
 
     TRY(kv_cache_open(&e->kv, &e->arena, e->kernels, &e->config, e->weights.kv_heads.count, e->pages,
                       o->max_sequences, e->max_positions));
-    TRY(model_open(&e->model, &e->arena, &e->config, &e->grid, &e->weights, &e->kv, &e->placement, &limits));
-    return batch_open(&e->batch, &e->arena, o->max_sequences, o->max_rows,
-                      batch_new_pages(o->max_rows, o->max_sequences) +
-                          batch_found_pages(o->max_rows, e->max_positions));
+    return open_buffers(e);
 }
 
 void engine_close(struct engine *e)

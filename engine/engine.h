@@ -50,10 +50,22 @@ struct engine {
 
 enum status engine_read(struct engine *e, const struct engine_options *options);
 
+/* What follows from the options alone once the files are read: limits, grid, placement. Part of engine_read;
+ * apart for a plan of other ranks. */
+enum status engine_arrange(struct engine *e);
+
 void engine_sizes(const struct engine *e, size_t *world, size_t *group);
 
 /* The weights of this rank. Not collective: a rank can fail alone, so agree before going on. */
 enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k);
+
+/* Bytes that the buffers of a step will take on this rank beside the cache; needs weights_share. */
+enum status engine_buffer_bytes(const struct engine *e, struct kernels *real, size_t *bytes);
+
+/* Bytes for the cache of a rank when `free_bytes` are free on its node beside the weights and buffers are yet
+ * to be taken, and the pages that this rank can hold in so many; needs kernels and weights_share. */
+size_t engine_cache_bytes(const struct engine *e, size_t free_bytes, size_t buffer_bytes);
+int64_t engine_cache_pages(const struct engine *e, size_t bytes);
 
 /* How many pages the cache has. Collective over the world. */
 enum status engine_size_cache(struct engine *e);

@@ -18,8 +18,8 @@ struct host_block {
     size_t pieces; /* not yet released */
 };
 
-static const size_t SHARED_BYTES = (size_t)2 << 20;
-static const size_t LARGE_BYTES = (size_t)256 << 10; /* from here on a piece has a block of its own */
+static const size_t SHARED_BYTES = (size_t)32 << 20; /* of address space: what is not touched is not used */
+static const size_t LARGE_BYTES = (size_t)4 << 20;   /* from here on a piece has a block of its own */
 static const size_t HEADER_BYTES = (sizeof(struct host_block) + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
 
 static enum status block_open(struct host_memory *memory, size_t bytes, const char *what)

@@ -1,6 +1,7 @@
 /* main.c - the program: reads the command line and hands over to the command
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "launch/inspect.h"
 #include "launch/options.h"
 #include "launch/options_help.h"
 #include "launch/perplexity.h"
@@ -22,6 +23,7 @@ struct command {
 /* Every command of options_table.c. */
 static const struct command commands[] = {
     {.command = OPTIONS_GENERATE, .ranks = serve_generate},
+    {.command = OPTIONS_INSPECT, .alone = inspect_run},
     {.command = OPTIONS_TOKENIZE, .alone = tokenize_run},
     {.command = OPTIONS_DETOKENIZE, .alone = tokenize_run},
     {.command = OPTIONS_PERPLEXITY, .ranks = perplexity_run},
@@ -104,6 +106,8 @@ int main(int argc, char **argv)
     if (options.request != OPTIONS_RUN)
         return answer(&options, &environment);
     command = find(options.command);
+    if (options.dry_run)
+        return inspect_dry_run(&options, &environment);
     return command->ranks ? command->ranks(&options, &environment)
                           : run_alone(command, &options, &environment);
 }

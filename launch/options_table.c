@@ -10,17 +10,14 @@ const struct options_command_row options_table_commands[] = {
     {OPTIONS_DETOKENIZE, "detokenize", "token ids to text", NULL, 0, 0},
     {OPTIONS_PERPLEXITY, "perplexity", "how well the model predicts texts, on any number of ranks", "FILE...",
      1, OPTIONS_OPERAND_LIMIT},
+    {OPTIONS_INSPECT, "inspect",
+     "what a model is, and what its ranks would take, from the headers of its files", NULL, 0, 0},
     {0, NULL, NULL, NULL, 0, 0},
 };
 
 const struct options_section *const options_table_sections[] = {
-    &options_table_input,
-    &options_table_sampling,
-    &options_table_ranks,
-    &options_table_memory,
-    &options_table_evaluation,
-    &options_table_run,
-    NULL,
+    &options_table_input,      &options_table_sampling, &options_table_ranks, &options_table_memory,
+    &options_table_evaluation, &options_table_inspect,  &options_table_run,   NULL,
 };
 
 const struct options_row *options_table_row(int index)

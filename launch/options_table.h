@@ -31,15 +31,18 @@ enum options_command {
     OPTIONS_TOKENIZE = 1 << 1,
     OPTIONS_DETOKENIZE = 1 << 2,
     OPTIONS_PERPLEXITY = 1 << 3,
+    OPTIONS_INSPECT = 1 << 4,
 };
 
 /* Sets of commands that share options. */
 enum options_commands {
     OPTIONS_TEXTS = OPTIONS_TOKENIZE | OPTIONS_DETOKENIZE,
-    /* load a model over ranks: the machine, the layout, memory and batches, the watchdog */
+    /* load a model over ranks: processors, the watchdog, a dry run */
     OPTIONS_LOADING = OPTIONS_GENERATE | OPTIONS_PERPLEXITY,
+    /* say how a model would lie on ranks: the layout, memory and batches, the backend */
+    OPTIONS_PLANNING = OPTIONS_LOADING | OPTIONS_INSPECT,
     OPTIONS_SAMPLING = OPTIONS_GENERATE,
-    OPTIONS_WITH_MODEL = OPTIONS_LOADING | OPTIONS_TEXTS,
+    OPTIONS_WITH_MODEL = OPTIONS_PLANNING | OPTIONS_TEXTS,
     OPTIONS_ALL = 0x7fffffff,
 };
 
@@ -59,6 +62,13 @@ enum { OPTIONS_OPERAND_LIMIT = 1024, OPTIONS_LIST_LIMIT = 32 };
 struct options_wholes {
     int count;
     int value[OPTIONS_LIST_LIMIT];
+};
+
+/* Of the command inspect. */
+struct options_inspect {
+    struct options_wholes ranks;
+    int nodes;
+    size_t memory; /* bytes for each rank; 0: what this machine has free */
 };
 
 /* Strings point into argv. Fields that hold one of the enums above are int, because the table writes them. */
@@ -112,6 +122,9 @@ struct options {
     } evaluation;
     bool json; /* the report, instead of text */
 
+    struct options_inspect inspect;
+
+    bool dry_run;
     double watchdog_timeout; /* seconds; 0: no watchdog */
     bool verbose;
 };
@@ -172,7 +185,7 @@ struct options_section {
 };
 
 extern const struct options_section options_table_input, options_table_sampling, options_table_ranks,
-    options_table_memory, options_table_evaluation, options_table_run;
+    options_table_memory, options_table_evaluation, options_table_inspect, options_table_run;
 
 /* In the order of help; NULL ends the list. */
 extern const struct options_section *const options_table_sections[];

@@ -183,7 +183,6 @@ static enum status run(struct session *s, struct evaluate *e, const struct optio
     TRY(session_open(s, o, environment));
     TRY(process_agree(p, check_sizes(o)));
     TRY(process_agree(p, p->rank == 0 ? evaluate_check(o->operands, o->operand_count) : STATUS_OK));
-    s->max_wanted = 1; /* scores need no logits at rank 0 */
     TRY(session_load(s));
     return evaluate(s, e);
 }

@@ -73,24 +73,32 @@ static enum status open_kernels(struct session *s)
                          cpu_open((enum cpu_path)least, s->topology.threads, pinned, &s->kernels));
 }
 
-static enum status read_engine(struct session *s)
+struct engine_options session_engine(const struct options *o, const struct environment *environment)
 {
-    const struct options *o = s->options;
-    struct engine_options options = {.model = o->model,
-                                     .cache_root = s->environment->cache,
-                                     .ranks = s->process.ranks,
-                                     .rank = s->process.rank,
-                                     .tensor = o->tensor_parallel_size,
-                                     .expert_ranks = o->expert_parallel_size,
-                                     .kv_cache_memory = o->kv_cache_memory,
-                                     .memory_utilization = o->gpu_memory_utilization,
-                                     .node_ranks = s->process.node_size,
-                                     .max_positions = o->max_model_len,
-                                     .max_wanted = s->max_wanted,
-                                     .max_sequences = o->max_num_seqs,
-                                     .max_rows = o->max_num_batched_tokens};
+    return (struct engine_options){.model = o->model,
+                                   .cache_root = environment->cache,
+                                   .ranks = 1,
+                                   .tensor = o->tensor_parallel_size,
+                                   .expert_ranks = o->expert_parallel_size,
+                                   .kv_cache_memory = o->kv_cache_memory,
+                                   .memory_utilization = o->gpu_memory_utilization,
+                                   .node_ranks = 1,
+                                   .max_positions = o->max_model_len,
+                                   /* scores need no logits at rank 0 */
+                                   .max_wanted = o->command == OPTIONS_PERPLEXITY ? 1 : 0,
+                                   .max_sequences = o->max_num_seqs,
+                                   .max_rows = o->max_num_batched_tokens};
+}
 
-    return engine_read(&s->engine, &options);
+enum status session_read(struct session *s)
+{
+    struct engine_options options = session_engine(s->options, s->environment);
+
+    options.ranks = s->process.ranks;
+    options.rank = s->process.rank;
+    options.node_ranks = s->process.node_size;
+    TRY(process_agree(&s->process, engine_read(&s->engine, &options)));
+    return process_compare(&s->process, "model", s->engine.fingerprint);
 }
 
 static enum status load_engine(struct session *s)
@@ -116,11 +124,8 @@ static enum status load_engine(struct session *s)
 
 enum status session_load(struct session *s)
 {
-    struct process *p = &s->process;
-
     TRY(place_rank(s));
-    TRY(process_agree(p, read_engine(s)));
-    TRY(process_compare(p, "model", s->engine.fingerprint));
+    TRY(session_read(s));
     return load_engine(s);
 }
 

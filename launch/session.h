@@ -20,7 +20,6 @@
 struct session {
     const struct options *options;
     const struct environment *environment;
-    int max_wanted; /* set before session_load: rows of a step that want logits; 0: --max-num-seqs */
     struct process process;
     struct arena arena; /* of the start */
     struct topology topology;
@@ -31,6 +30,12 @@ struct session {
 
 /* Collective, once a process. After a failure, session_close. */
 enum status session_open(struct session *s, const struct options *o, const struct environment *environment);
+
+/* What the command line asks of an engine that is one rank alone. */
+struct engine_options session_engine(const struct options *o, const struct environment *environment);
+
+/* Collective; agreed on by all ranks: the model's configuration and headers. Part of session_load. */
+enum status session_read(struct session *s);
 
 /* Collective; agreed on by all ranks. */
 enum status session_load(struct session *s);

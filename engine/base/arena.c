@@ -25,7 +25,10 @@ enum status arena_open(struct arena *arena, const char *name, size_t bytes)
     if (base == MAP_FAILED)
         return FAIL(STATUS_NO_MEMORY, "memory for %s: %.1f MiB could not be had (%s)", name,
                     (double)size / 1048576.0, strerror(errno));
-    madvise(base, size, MADV_HUGEPAGE); /* a wish: without it only the TLB suffers */
+    /* A wish: without it only the TLB suffers. Not for the rest behind the last whole huge page, which would
+     * take one though it is smaller. */
+    if (bytes >= HUGE_PAGE)
+        madvise(base, bytes & ~(HUGE_PAGE - 1), MADV_HUGEPAGE);
     arena->name = name;
     arena->base = base;
     arena->size = size;

@@ -22,8 +22,8 @@ struct arena {
 
 enum { ARENA_ALIGN = 64 }; /* a cache line, and the widest vector */
 
-/* Reserves `bytes` (rounded up to 2 MiB; huge pages are asked for). STATUS_NO_MEMORY names the arena and the
- * size. */
+/* Reserves `bytes` (rounded up to 2 MiB; huge pages are asked for where they are full). STATUS_NO_MEMORY
+ * names the arena and the size. */
 enum status arena_open(struct arena *arena, const char *name, size_t bytes);
 
 /* `bytes` of zeroed memory, aligned to ARENA_ALIGN, in *out. `what` is for the message. Zero bytes give a

@@ -1,0 +1,207 @@
+/* budget.c - what every rank will take, before any of it is taken
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "engine/budget.h"
+
+#include "comm/comm_mpi.h"
+#include "comm/comm_shared.h"
+#include "kernels/counting.h"
+
+#include <string.h>
+
+static const size_t TRIAL_BYTES = (size_t)4 << 30; /* of address space: what engine.c reserves */
+
+/* -- one rank --- */
+
+/* An engine of the plan: what `read` has read, in another layout, with memory of its own. */
+struct trial {
+    struct engine engine;
+    struct counting counting;
+};
+
+static enum status trial_open(struct trial *t, const struct engine *read, const struct budget *b, int rank)
+{
+    struct engine *e = &t->engine;
+
+    counting_open(&t->counting, b->place.real);
+    *e = (struct engine){.options = b->options,
+                         .directory = read->directory,
+                         .config = read->config,
+                         .tensors = read->tensors,
+                         .kernels = &t->counting.table,
+                         .weights.kernels = &t->counting.table};
+    e->options.rank = rank;
+    e->options.node_ranks = 1; /* the place says what is one rank's */
+    TRY(arena_open(&e->arena, "a plan", TRIAL_BYTES));
+    TRY(engine_arrange(e));
+    return weights_share(&e->weights, &e->config, &e->grid);
+}
+
+static void trial_close(struct trial *t)
+{
+    arena_close(&t->engine.arena);
+}
+
+static size_t exchange_bytes(const struct engine *e, const struct budget_place *place)
+{
+    size_t (*bytes)(int size, size_t most) = place->shared ? comm_shared_bytes : comm_mpi_bytes;
+    size_t world, group;
+
+    engine_sizes(e, &world, &group);
+    return bytes(e->grid.ranks, world) + bytes(e->grid.tensor, group);
+}
+
+/* What lies on a rank whatever the cache holds, and the pages that it could hold beside that. */
+static enum status plan_load(struct budget *b, struct trial *t, int64_t *pages)
+{
+    struct engine *e = &t->engine;
+    struct budget_rank *r = &b->rank[e->options.rank];
+    size_t page = kv_cache_page_bytes(&e->config, &t->counting.table, e->weights.kv_heads.count);
+    size_t taken;
+
+    if (e->config.expert_layers > 0)
+        r->slots = e->placement.rank_first[e->grid.rank + 1] - e->placement.rank_first[e->grid.rank];
+    TRY(weights_plan(&r->weights, &e->config, &e->grid, &e->placement, &e->tensors, b->place.real));
+    r->exchanges = exchange_bytes(e, &b->place);
+    taken = r->weights + r->exchanges;
+    TRY(engine_buffer_bytes(e, b->place.real, &r->reserved));
+    *pages = engine_cache_pages(
+        e, engine_cache_bytes(e, b->place.memory > taken ? b->place.memory - taken : 0, r->reserved));
+    b->groups = e->grid.groups;
+    b->copies = e->grid.ranks / e->grid.expert_ranks;
+    b->positions = e->max_positions;
+    b->most_pages = (int64_t)((e->max_positions + PAGE_ROWS - 1) / PAGE_ROWS) * b->options.max_sequences;
+    if (page > b->page_bytes)
+        b->page_bytes = page;
+    return STATUS_OK;
+}
+
+/* Cache and buffers, once all ranks know the pages. */
+static enum status plan_prepare(struct budget *b, struct trial *t)
+{
+    struct engine *e = &t->engine;
+    struct budget_rank *r = &b->rank[e->options.rank];
+    size_t page = kv_cache_page_bytes(&e->config, &t->counting.table, e->weights.kv_heads.count);
+    size_t cache;
+
+    e->pages = b->pages > 0 ? (int)b->pages : 1;
+    if ((int64_t)e->pages * PAGE_ROWS < e->max_positions)
+        e->max_positions = e->pages * PAGE_ROWS;
+    cache = page * (size_t)e->pages;
+    TRY(engine_prepare(e));
+    r->cache = b->pages > 0 ? cache : 0;
+    r->buffers = t->counting.bytes - cache;
+    r->tables = e->arena.used;
+    return STATUS_OK;
+}
+
+/* -- all ranks --- */
+
+/* What decides what a rank holds: ranks that are alike in it take alike, and only the first of them is tried.
+ */
+struct likeness {
+    int part, vocabulary, slots;
+};
+
+static struct likeness likeness_of(const struct engine *e)
+{
+    const int32_t *first = e->placement.rank_first;
+    int rank = e->grid.rank;
+
+    return (struct likeness){.part = e->grid.my_part,
+                             .vocabulary = e->weights.vocabulary.count,
+                             .slots = e->config.expert_layers > 0 ? first[rank + 1] - first[rank] : 0};
+}
+
+/* like[rank] = the first rank that takes what this one takes. Rank 0, the front, is like no other. */
+static enum status find_alike(const struct budget *b, struct arena *arena, const struct engine *e, int *like)
+{
+    struct likeness *all;
+
+    TRY(arena_take_array(arena, (size_t)b->options.ranks, sizeof *all, "what ranks hold", &all));
+    for (int rank = 0; rank < b->options.ranks; rank++) {
+        struct engine other = *e;
+        int first = 1;
+
+        TRY(grid_shape(&other.grid, b->options.ranks, rank, b->options.tensor, b->options.expert_ranks));
+        TRY(weights_share(&other.weights, &other.config, &other.grid));
+        all[rank] = likeness_of(&other);
+        while (first < rank && memcmp(&all[first], &all[rank], sizeof all[rank]) != 0)
+            first++;
+        like[rank] = rank == 0 ? 0 : first;
+    }
+    return STATUS_OK;
+}
+
+static enum status plan_all(struct budget *b, const struct engine *read, struct trial *t, struct arena *arena)
+{
+    int64_t pages;
+    int *like;
+
+    TRY(arena_take_array(arena, (size_t)b->options.ranks, sizeof *like, "ranks that are alike", &like));
+    TRY(trial_open(t, read, b, 0));
+    TRY(find_alike(b, arena, &t->engine, like));
+    trial_close(t);
+    b->pages = INT64_MAX;
+    for (int rank = 0; rank < b->options.ranks; rank++) {
+        if (like[rank] != rank)
+            continue;
+        TRY(trial_open(t, read, b, rank));
+        TRY(plan_load(b, t, &pages));
+        trial_close(t);
+        if (pages < b->pages)
+            b->pages = pages;
+    }
+    for (int rank = 0; rank < b->options.ranks; rank++) {
+        if (like[rank] != rank) {
+            b->rank[rank] = b->rank[like[rank]];
+            continue;
+        }
+        TRY(trial_open(t, read, b, rank));
+        TRY(plan_prepare(b, t));
+        trial_close(t);
+        b->rank[rank].tables += read->arena.used;
+    }
+    return STATUS_OK;
+}
+
+size_t budget_total(const struct budget_rank *r)
+{
+    return r->weights + r->cache + r->buffers + r->exchanges + r->tables;
+}
+
+enum status budget_plan(struct budget *b, struct arena *arena, const struct engine *read,
+                        const struct engine_options *options, const struct budget_place *place)
+{
+    struct budget plan = {.options = *options, .place = *place, .loads = true};
+    struct trial trial = {0};
+    enum status status;
+
+    TRY(grid_check(options->ranks, options->tensor, options->expert_ranks));
+    TRY(arena_take_array(arena, (size_t)options->ranks, sizeof *plan.rank, "a plan of ranks", &plan.rank));
+    status = plan_all(&plan, read, &trial, arena);
+    trial_close(&trial);
+    if (status != STATUS_OK)
+        return status;
+    for (int i = 0; i < options->ranks; i++) {
+        const struct budget_rank *r = &plan.rank[i];
+
+        if (budget_total(r) - r->cache > place->memory)
+            plan.loads = false;
+        if (budget_total(r) > budget_total(&plan.rank[plan.heaviest]))
+            plan.heaviest = i;
+    }
+    *b = plan;
+    return STATUS_OK;
+}
+
+int budget_wanted(const struct budget *b)
+{
+    return b->options.max_positions > 0 ? b->options.max_positions : 1;
+}
+
+bool budget_fits(const struct budget *b)
+{
+    return b->loads && budget_total(&b->rank[b->heaviest]) <= b->place.memory && b->pages > 0 &&
+           b->pages * PAGE_ROWS >= budget_wanted(b);
+}

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+# tools.py - what inspect and --dry-run say, as users and programs see it
+#
+# SPDX-License-Identifier: Apache-2.0
+"""Whole-program tests of the tools beside a run: tools.py BINARY MPIEXEC CASE."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "laws"))
+from run import Program, fail, skip  # noqa: E402  pylint: disable=wrong-import-position
+import checkpoints  # noqa: E402  pylint: disable=wrong-import-position
+
+ROOT = HERE.parents[1]
+DEMO = ROOT / "models" / "demo"
+TINY = ROOT / "tests" / "golden" / "llama4_a"
+PATIENCE = 10  # seconds; an inspection takes a fraction of one
+
+
+def call(program, *arguments, code=0):
+    """Runs the program without a launcher; (stdout, stderr) as text."""
+    done = subprocess.run([program.binary, *map(str, arguments)], capture_output=True, stdin=subprocess.DEVNULL,
+                          timeout=120, check=False)
+    if done.returncode != code:
+        fail(f"{' '.join(map(str, arguments))}: exit {done.returncode}, wanted {code}\n{done.stderr.decode()}")
+    return done.stdout.decode(), done.stderr.decode()
+
+
+def inspect(program, model, *arguments):
+    """The answer of inspect --json."""
+    return json.loads(call(program, "inspect", "--model", model, "--json", *arguments)[0])
+
+
+def expect(what, holds):
+    """One promise."""
+    if not holds:
+        fail(what)
+    print(f"  holds: {what}", flush=True)
+
+
+def refuses(program, words, *arguments, code=64):
+    """A command line that ends with `code` and these words."""
+    out, err = call(program, *arguments, code=code)
+    expect(f"{' '.join(map(str, arguments[2:]))}: {words}", words in err and out == "")
+
+
+# -- inspect -----------------------------------------------------------------------------------------------------------
+
+def large(program):
+    """A model of 746 GiB is inspected from its headers; the files are holes."""
+    with tempfile.TemporaryDirectory() as folder:
+        total = checkpoints.write_model(folder, checkpoints.MAVERICK, shards=55)
+        used = sum(os.stat(os.path.join(folder, name)).st_blocks * 512 for name in os.listdir(folder))
+        expect(f"{total} bytes of tensors take {used} on the disk", used < total // 10000)
+        begin = time.monotonic()
+        told = inspect(program, folder, "--ranks", "1", "8", "128", "--memory", "80GiB")
+        seconds = time.monotonic() - begin
+        print(f"  inspected {total / 2**30:.1f} GiB at three numbers of ranks in {seconds:.2f} s", flush=True)
+        expect(f"the inspection ends within {PATIENCE} s", seconds < PATIENCE)
+        model = told["model"]
+        expect("all parameters are counted", 2 * model["parameters"] == total == model["file_bytes"]["BF16"])
+        expect("17 billion of them are active", 17.0e9 < model["active_parameters"] < 17.5e9)
+        one, eight, many = told["plans"]
+        weights = one["bytes"][0]["weights"]
+        expect("one rank holds every weight once, widened norms and padding apart", 1 <= weights / total < 1.001)
+        expect("eight ranks do not hold it in 80 GiB, 128 do", not eight["fits"] and many["fits"])
+        expect("the experts lie on 16 slots of 8 ranks", all(r["slots"] == 16 for r in eight["bytes"]))
+        expect("more ranks are named", 8 < eight["nearest"]["ranks"] <= 16)
+        expect("so many fit", inspect(program, folder, "--ranks", eight["nearest"]["ranks"], "--memory", "80GiB",
+                                      "--nodes", eight["nearest"]["nodes"])["plans"][0]["fits"])
+
+
+def numbers(program):
+    """What is told of a small model, in both forms, and which command lines are refused."""
+    told = inspect(program, DEMO, "-r", "5", "--kv-cache-memory", "3M", "--max-model-len", "512")
+    plan = told["plans"][0]
+    expect("the model is the demo's", told["model"]["experts"] == 64 and told["model"]["expert_layers"] == 3)
+    expect("5 ranks share 64 experts", [r["slots"] for r in plan["bytes"]] == [13, 13, 13, 13, 12])
+    expect("64 pages of 48 KiB", plan["pages"] == 64 and plan["page_bytes"] == 49152)
+    expect("each rank's parts make its sum", all(
+        r["together"] == sum(r[part] for part in ("weights", "cache", "buffers", "exchanges", "tables"))
+        for r in plan["bytes"]))
+    text = call(program, "inspect", "-m", DEMO, "-r", "5", "--kv-cache-memory", "3M")[0]
+    for line in (r"Llama4ForCausalLM in .*demo", r"layers +6: 3 dense, 3 with 64 experts, top 1, and a shared expert",
+                 r"vocabulary +6144; made for 4096 positions", r"parameters +18.95 million",
+                 r"36\.1 MiB in 1 file: BF16 100\.0 %", r"5 ranks on 1 node, backend cpu",
+                 r"5 data groups of 1 rank, 1 copy of the experts", r"64 pages of 16 positions",
+                 r"\n  0 +13 ", r"\n  1(-\d)? +13 ", r"\n  4 +12 ", r"  fits: rank 0 takes .* of ", r"planned in \d"):
+        expect(f"text has {line}", re.search(line, text) is not None)
+    expect("a cache that is too small for a sequence is told with the length that fits", re.search(
+        r"does not fit: the cache holds 1024 positions, --max-model-len asks for 2048\n.*\n    --max-model-len 1024\n",
+        call(program, "inspect", "-m", DEMO, "--kv-cache-memory", "3M", "--max-model-len", "2048")[0]) is not None)
+    counts = [[p["ranks"] for p in inspect(program, DEMO, *form)["plans"]]
+              for form in (("-r", "1", "2", "3"), ("--ranks", "1,2,3"), ("-r1", "-r", "2", "--ranks=3"))]
+    expect("ranks may be listed in every way", counts == [[1, 2, 3]] * 3)
+    expect("both backends differ as their formats do", 1.9 < inspect(program, DEMO, "--backend", "reference")["plans"][0][
+        "page_bytes"] / plan["page_bytes"] < 2.1)
+    refuses(program, "--tensor-parallel-size 2 does not divide 3 ranks", "inspect", "-m", DEMO, "-r", "3", "-tp", "2")
+    refuses(program, "--nodes 3: 2 ranks cannot lie on so many", "inspect", "-m", DEMO, "-r", "2", "--nodes", "3")
+    refuses(program, "--ranks: '0' is not a list of at most 32 whole", "inspect", "-m", DEMO, "--ranks", "0")
+    refuses(program, "'x' belongs to no option", "inspect", "-m", DEMO, "--ranks", "1", "x")
+    refuses(program, "--stats is no option of the command 'inspect'", "inspect", "-m", DEMO, "--stats", "f")
+    refuses(program, "was made for 4096 positions", "inspect", "-m", DEMO, "--max-model-len", "5000")
+    refuses(program, "/no/such/model: ", "inspect", "-m", "/no/such/model", code=66)
+
+
+# -- a dry run ---------------------------------------------------------------------------------------------------------
+
+def rank_lines(text):
+    """The lines of the plan from the layout on, without what the machine's free memory decides."""
+    lines = text.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("  layout")), len(lines))
+    return [line for line in lines[first:] if line and not line.startswith(("  fits", "planned"))]
+
+
+def dry_run(program):
+    """Under the launcher the plan is printed once, nothing is loaded, and it is the plan of inspect."""
+    for count, layout in ((1, ()), (2, ("-tp", 2)), (3, ()), (5, ("--backend", "reference"))):
+        options = (*layout, "--kv-cache-memory", "2M", "--max-num-batched-tokens", 128)
+        done = program.run(count, "generate", "--model", DEMO, "--dry-run", *options)
+        text = done.stdout.decode()
+        if done.returncode != 0:
+            fail(f"a dry run on {count} ranks: exit {done.returncode}\n{done.stderr.decode()}")
+        wanted = call(program, "inspect", "--model", DEMO, "--ranks", count, *options)[0]
+        expect(f"{count} ranks {layout}: the plan of inspect", rank_lines(text) == rank_lines(wanted) != [])
+        expect(f"{count} ranks {layout}: printed once, nothing loaded",
+               text.count("  layout ") == 1 and b"loaded" not in done.stderr)
+
+
+# -- what a run takes from the system ----------------------------------------------------------------------------------
+
+def noise():
+    """Small numbers in bfloat16."""
+    source = random.Random(4)
+    return b"".join(bytes((source.getrandbits(8), source.choice((0x3B, 0xBB)))) for _ in range(1 << 18))
+
+
+def peaks(program, count, model, *options):
+    """Most memory of each rank of a run that fills its cache and batches, sorted."""
+    prompts = b"".join(b"%d " % i + b"all the words of this prompt are here to fill a page, " * 2 + b"\n"
+                       for i in range(16))
+    done = program.run(count, "generate", "--model", model, "--max-tokens", 4, "--temperature", 0, "--threads", 1,
+                       *options, stdin=prompts,
+                       wrap=lambda c: [*c[:3], sys.executable, "-B", str(HERE / "peak.py"), *c[3:]])
+    if done.returncode != 0:
+        fail(f"exit {done.returncode}\n{done.stderr.decode()}")
+    return sorted((int(n) for n in re.findall(rb"^peak (\d+)$", done.stderr, re.M)), reverse=True)
+
+
+def with_tokenizer(folder):
+    """The folder with a tokenizer of one token a byte."""
+    os.symlink(ROOT / "tests" / "golden" / "byte_tokenizer" / "tokenizer.json", os.path.join(folder, "tokenizer.json"))
+    return folder
+
+
+def memory(program):
+    """A run of some hundred MiB grows by what was planned: its peak, less that of a tiny model's run and plus that
+    one's plan, is the plan of the large one."""
+    if b"libasan" in subprocess.run(["ldd", program.binary], capture_output=True, check=False).stdout:
+        skip("memory (a sanitizer's own memory is in the way)")
+    options = ("--max-model-len", 256, "--max-num-seqs", 8, "--max-num-batched-tokens", 256)
+    with tempfile.TemporaryDirectory() as folder:
+        tiny, middle = os.path.join(folder, "tiny"), os.path.join(folder, "middle")
+        os.mkdir(tiny)
+        for file in TINY.iterdir():
+            os.symlink(file, os.path.join(tiny, file.name))
+        checkpoints.write_model(middle, checkpoints.MIDDLE, noise=noise())
+        for count in (1, 2):
+            plans, found = {}, {}
+            for model in (with_tokenizer(tiny) if count == 1 else tiny, with_tokenizer(middle) if count == 1 else middle):
+                plan = inspect(program, model, "-r", count, *options)["plans"][0]
+                plans[model] = sorted((r["together"] for r in plan["bytes"]), reverse=True)
+                found[model] = peaks(program, count, model, *options)
+            for rank in range(count):
+                base = found[tiny][rank] - plans[tiny][rank]
+                grown = found[middle][rank] - base
+                print(f"  {count} ranks: planned {plans[middle][rank] / 2**20:.1f} MiB, taken {grown / 2**20:.1f} MiB "
+                      f"beside the {base / 2**20:.1f} MiB of the program: ratio {grown / plans[middle][rank]:.3f}",
+                      flush=True)
+                near = 0.02 if count == 1 else 0.05  # of two ranks not each fills its buffers
+                expect("what is taken is what was planned", abs(grown / plans[middle][rank] - 1) < near)
+
+
+CASES = {case.__name__: case for case in (large, numbers, dry_run, memory)}
+
+if __name__ == "__main__":
+    CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
