@@ -269,10 +269,8 @@ static void warn_unused(const struct json_at *at)
     static const struct {
         const char *key;
         double neutral;
-    } unused[] = {{"repetition_penalty", 1}, {"presence_penalty", 0},
-                  {"frequency_penalty", 0},  {"no_repeat_ngram_size", 0},
-                  {"typical_p", 1},          {"epsilon_cutoff", 0},
-                  {"eta_cutoff", 0}};
+    } unused[] = {{"presence_penalty", 0}, {"frequency_penalty", 0}, {"no_repeat_ngram_size", 0},
+                  {"typical_p", 1},        {"epsilon_cutoff", 0},    {"eta_cutoff", 0}};
 
     for (size_t i = 0; i < sizeof unused / sizeof unused[0]; i++) {
         const json_t *value = json_object_get(at->object, unused[i].key);
@@ -291,6 +289,7 @@ static enum status read_generation(struct config *c, const struct json *json)
     TRY(json_get_float(&at, "temperature", 0, 1000, &c->temperature));
     TRY(json_get_float(&at, "top_p", 1e-9, 1, &c->top_p));
     TRY(json_get_float(&at, "min_p", 0, 1, &c->min_p));
+    TRY(json_get_float(&at, "repetition_penalty", 1e-3, 100, &c->repetition));
     TRY(json_get_int(&at, "top_k", -1, INT32_MAX, &c->top_k));
     TRY(json_get_bool(&at, "do_sample", &c->sample));
     warn_unused(&at);
@@ -299,7 +298,7 @@ static enum status read_generation(struct config *c, const struct json *json)
 
 enum status config_read(struct config *c, struct arena *arena, const char *directory)
 {
-    struct config read = {.temperature = NAN, .top_p = NAN, .min_p = NAN, .top_k = -1};
+    struct config read = {.temperature = NAN, .top_p = NAN, .min_p = NAN, .repetition = NAN, .top_k = -1};
     struct json json = {0};
     enum status status;
     char *path;

@@ -75,7 +75,7 @@ struct config {
     int stop_count;
 
     /* generation_config.json; NAN / -1 where it says nothing */
-    float temperature, top_p, min_p;
+    float temperature, top_p, min_p, repetition;
     int top_k;
     bool sample; /* do_sample */
 };

@@ -123,7 +123,7 @@ static size_t pass_text(struct detokenizer *d, const char *text, size_t old, siz
 {
     size_t hold;
 
-    for (size_t end = old + 1; end <= bytes; end++) {
+    for (size_t end = old + 1; end <= bytes && d->quiet == 0; end++) {
         long begin = stop_ending(d, text, end);
 
         if (begin >= 0) {
@@ -147,8 +147,12 @@ enum status detokenizer_push(struct detokenizer *d, int id, char *out, size_t ca
     const char *token = tokenizer_bytes(d->tokenizer, id, &length, &special);
 
     *bytes = 0;
-    if (d->stopped || (special && !d->show_special))
+    if (d->stopped)
         return STATUS_OK;
+    if (special && !d->show_special) {
+        d->quiet -= d->quiet > 0;
+        return STATUS_OK;
+    }
     if (capacity < room(length))
         return FAIL(STATUS_BUG, "room for %zu bytes of text, a token may need %zu", capacity, room(length));
     memcpy(out, d->held, old);
@@ -156,6 +160,7 @@ enum status detokenizer_push(struct detokenizer *d, int id, char *out, size_t ca
         end += pass_byte(d, (unsigned char)token[i], out + end);
     end = old + strip(d, out + old, end - old);
     *bytes = pass_text(d, out, old, end);
+    d->quiet -= d->quiet > 0;
     return STATUS_OK;
 }
 

@@ -27,6 +27,7 @@ struct detokenizer {
     char held[DETOKENIZER_STOP_BYTES]; /* text that is a proper prefix of some stop string */
     int held_bytes;
     bool stopped; /* a stop string was seen; nothing more comes */
+    int quiet;    /* stop strings do not count if they end in the next so many tokens; 0 after start */
 };
 
 /* Each stop string is 1 ... DETOKENIZER_STOP_BYTES - 1 bytes of UTF-8, else STATUS_BAD_INPUT. */

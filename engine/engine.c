@@ -12,6 +12,8 @@
 static const size_t ARENA_BYTES = (size_t)4
                                   << 30; /* of address space: tensor headers, tables, messages of logits */
 
+enum { PROMPT_ROWS = 16 }; /* whose logits a step can want of prompts, beside one of each sequence */
+
 static uint64_t mix(uint64_t hash, const void *bytes, size_t count)
 {
     const unsigned char *at = bytes;
@@ -52,7 +54,8 @@ static enum status check_limits(struct engine *e)
         return FAIL(STATUS_USAGE, "--max-model-len %d: this model was made for %d positions", positions,
                     e->config.max_positions);
     if (o->max_wanted == 0)
-        o->max_wanted = o->max_sequences < o->max_rows ? o->max_sequences : o->max_rows;
+        o->max_wanted =
+            o->max_sequences + PROMPT_ROWS < o->max_rows ? o->max_sequences + PROMPT_ROWS : o->max_rows;
     e->max_positions = positions;
     return STATUS_OK;
 }

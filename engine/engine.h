@@ -27,7 +27,7 @@ struct engine_options {
     int max_positions; /* --max-model-len; 0: the model's */
     int max_sequences;
     int max_rows;
-    int max_wanted; /* rows of a batch that can want logits; 0: max_sequences */
+    int max_wanted; /* rows of a batch that can want logits; 0: max_sequences and some more */
 };
 
 struct engine {

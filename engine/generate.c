@@ -7,19 +7,31 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { IDLE_MILLISECONDS = 2000, RENDER_EXTRA = 4096 };
+enum { IDLE_MILLISECONDS = 2000, RENDER_EXTRA = 4096, LONGEST = PROMPTS_LIMIT + RENDER_EXTRA };
 
 static void hash_token(void *context, int32_t token)
 {
     summary_hash(context, token);
 }
 
-/* Address space for requests, prompts and their chat form; pages are used as prompts come. */
-static size_t arena_bytes(const struct engine *e)
+static void hash_request(void *context, const struct request *r)
 {
-    size_t per_request = (size_t)e->max_positions * sizeof(int32_t) * 2 + 4096;
+    summary_hash_request(context, r->number, r->tokens + r->prompt, r->count - r->prompt);
+}
+
+/* Address space for requests, prompts and their chat form; pages are used as prompts come. */
+static size_t arena_bytes(const struct generate *g)
+{
+    const struct engine *e = g->engine;
+    size_t choices = (size_t)e->max_positions * (1 + REQUEST_TOP) * sizeof(struct request_choice);
+    size_t own = g->options.output_json ? choices + sizeof(struct request_store) : 0;
+    size_t per_request = (size_t)e->max_positions * sizeof(int32_t) * 2 + 8192 + own;
     size_t pages = scheduler_page_bytes(e->grid.groups, e->pages);
     size_t vocabulary = (size_t)e->config.vocabulary * 64;
 
@@ -38,18 +50,18 @@ static void add_stop(struct config *c, int id)
     c->stop[c->stop_count++] = id;
 }
 
-static enum status open_front(struct generate *g)
+/* A directory without a tokenizer serves token ids. */
+static enum status open_tokenizer(struct generate *g)
 {
     struct engine *e = g->engine;
-    struct scheduler_limits limits = {.sequences = e->options.max_sequences,
-                                      .rows = e->options.max_rows,
-                                      .positions = e->max_positions,
-                                      .pages_per_group = e->pages,
-                                      .groups = e->grid.groups,
-                                      .vocabulary = e->config.vocabulary,
-                                      .prefix_caching = g->options.prefix_caching};
+    char path[PATH_MAX];
 
-    TRY(arena_open(&g->arena, "requests", arena_bytes(e)));
+    if (g->options.input_json && g->options.output_json &&
+        snprintf(path, sizeof path, "%s/tokenizer.json", e->directory) < (int)sizeof path &&
+        access(path, F_OK) != 0 && errno == ENOENT) {
+        log_line(LOG_INFO, "%s is not there: only \"prompt_token_ids\" can be served", path);
+        return STATUS_OK;
+    }
     TRY(tokenizer_open(&g->tokenizer, e->directory));
     if (tokenizer_size(g->tokenizer) > e->config.vocabulary)
         return FAIL(STATUS_BAD_INPUT,
@@ -57,16 +69,89 @@ static enum status open_front(struct generate *g)
                     "together",
                     e->directory, tokenizer_size(g->tokenizer) - 1, e->config.vocabulary);
     add_stop(&e->config, tokenizer_eos(g->tokenizer));
-    if (g->options.chat)
-        TRY(chat_find(&g->chat, e->config.model_type, g->tokenizer));
-    TRY(scheduler_open(&g->scheduler, &g->arena, &limits, g->tokenizer, e->config.stop,
-                       e->config.stop_count));
-    TRY(printer_open(&g->printer, &g->arena, g->options.output, g->tokenizer, g->scheduler.capacity));
-    TRY(prompts_open(&g->prompts, &g->arena, g->options.input, g->options.form));
+    return STATUS_OK;
+}
+
+/* Messages need a renderer: with --chat every prompt does, otherwise those that bring messages. */
+static enum status open_chat(struct generate *g)
+{
+    enum status status;
+
+    if (!g->tokenizer || !(g->options.chat || g->options.input_json))
+        return STATUS_OK;
+    status = chat_find(&g->chat, g->engine->config.model_type, g->tokenizer);
+    if (status != STATUS_BAD_INPUT || g->options.chat)
+        return status;
+    snprintf(g->chat_missing, sizeof g->chat_missing, "%s", status_text());
+    return STATUS_OK;
+}
+
+static void print_blank(void *context)
+{
+    struct generate *g = context;
+
+    printer_blank(&g->printer, g->scheduler.added);
+}
+
+static enum status open_intake(struct generate *g)
+{
+    const struct engine *e = g->engine;
+    struct intake_options options = {.defaults = g->options.request,
+                                     .directory = e->directory,
+                                     .vocabulary = e->config.vocabulary,
+                                     .chat = g->chat,
+                                     .chat_missing = g->chat_missing,
+                                     .tokenizer = g->tokenizer,
+                                     .longest = LONGEST};
+
+    TRY(intake_open(&g->intake, &g->arena, &options, &g->scheduler,
+                    g->options.output_json ? &g->answer : NULL));
+    g->intake.blank = print_blank;
+    g->intake.context = g;
+    return STATUS_OK;
+}
+
+static enum status open_output(struct generate *g)
+{
+    const struct answer_options options = {
+        .output = g->options.output, .whole = g->options.whole, .ordered = g->options.ordered};
+    struct scheduler *s = &g->scheduler;
+
+    if (g->options.input_json || g->options.output_json)
+        for (int i = 0; i < s->capacity; i++)
+            TRY(request_attach(&s->store[i], &g->arena, g->options.output_json ? s->limits.positions : 0));
+    if (g->options.output_json) {
+        TRY(answer_open(&g->answer, &g->arena, &options, g->tokenizer, s->capacity));
+        g->answer.each = hash_request;
+        g->answer.context = &g->summary;
+        return STATUS_OK;
+    }
+    TRY(printer_open(&g->printer, &g->arena, g->options.output, g->tokenizer, s->capacity));
     g->printer.each = hash_token;
     g->printer.context = &g->summary;
-    g->rendered_bytes = (size_t)PROMPTS_LIMIT + RENDER_EXTRA;
-    TRY(arena_take(&g->arena, g->rendered_bytes, "a prompt in its chat form", &g->rendered));
+    return STATUS_OK;
+}
+
+static enum status open_front(struct generate *g)
+{
+    struct engine *e = g->engine;
+    struct scheduler_limits limits = {.sequences = e->options.max_sequences,
+                                      .rows = e->options.max_rows,
+                                      .wanted = e->options.max_wanted,
+                                      .positions = e->max_positions,
+                                      .pages_per_group = e->pages,
+                                      .groups = e->grid.groups,
+                                      .vocabulary = e->config.vocabulary,
+                                      .prefix_caching = g->options.prefix_caching};
+
+    TRY(arena_open(&g->arena, "requests", arena_bytes(g)));
+    TRY(open_tokenizer(g));
+    TRY(open_chat(g));
+    TRY(scheduler_open(&g->scheduler, &g->arena, &limits, g->tokenizer, e->config.stop,
+                       e->config.stop_count));
+    TRY(open_output(g));
+    TRY(prompts_open(&g->prompts, &g->arena, g->options.input, g->options.form));
+    TRY(open_intake(g));
     arena_seal(&g->arena);
     return STATUS_OK;
 }
@@ -82,47 +167,62 @@ enum status generate_open(struct generate *g, struct engine *engine, const struc
 
 void generate_close(struct generate *g)
 {
+    intake_close(&g->intake);
     tokenizer_close(g->tokenizer);
     arena_close(&g->arena);
     memset(g, 0, sizeof *g);
 }
 
-/* One prompt becomes a request. */
-static enum status add_prompt(struct generate *g, const char *text, size_t bytes)
+/* Writes what can be written now. */
+static enum status show(struct generate *g)
 {
-    struct tokens tokens = scheduler_prompt(&g->scheduler);
-    unsigned flags = TOKENIZER_ADD_SPECIAL;
-
-    if (g->options.chat) {
-        struct chat_message message = {.role = "user", .content = text, .bytes = bytes};
-
-        TRY(chat_render(g->chat, &message, 1, true, g->rendered, g->rendered_bytes, &bytes));
-        text = g->rendered;
-        flags = 0; /* the template writes the begin-of-text token itself */
-    }
-    TRY(tokenizer_encode(g->tokenizer, text, bytes, flags, &tokens));
-    return scheduler_add(&g->scheduler, tokens.count, &g->options.request);
+    return g->options.output_json ? answer_show(&g->answer, &g->scheduler)
+                                  : printer_show(&g->printer, &g->scheduler);
 }
 
-/* A prompt that cannot be served is named on stderr and answered by an empty line; the others go on. */
-static enum status refuse(struct generate *g, enum status status)
+static bool is_blank(const char *text, size_t bytes)
 {
-    if (status != STATUS_BAD_INPUT)
-        return status;
-    log_line(LOG_ERROR, "prompt %lld is refused: %s", (long long)g->prompts.line, status_text());
-    g->summary.refused++;
-    printer_blank(&g->printer, g->scheduler.added);
-    return STATUS_OK;
+    while (bytes > 0 && (text[bytes - 1] == ' ' || text[bytes - 1] == '\t'))
+        bytes--;
+    return bytes == 0;
+}
+
+static enum status take_prompt(struct generate *g, enum prompts_event event, const char *text, size_t bytes)
+{
+    char why[64];
+
+    if (event == PROMPTS_TOO_LONG) {
+        snprintf(why, sizeof why, "it is longer than %d MiB", PROMPTS_LIMIT >> 20);
+        return intake_unread(&g->intake, g->prompts.line, why);
+    }
+    if (g->options.input_json)
+        return is_blank(text, bytes) ? STATUS_OK : intake_line(&g->intake, text, bytes, g->prompts.line);
+    if (bytes == 0 && !g->options.output_json) { /* nothing asked, nothing answered */
+        g->intake.requests++;
+        print_blank(g);
+        return STATUS_OK;
+    }
+    if (bytes == 0)
+        return intake_unread(&g->intake, g->prompts.line, "the prompt is empty");
+    return intake_text(&g->intake, text, bytes, g->options.chat, g->prompts.line);
+}
+
+/* May another line be read? A request whose copies wait for room keeps all behind it waiting. */
+static bool has_room(const struct generate *g)
+{
+    if (g->intake.waits || (g->options.output_json && !answer_has_room(&g->answer)))
+        return false;
+    return g->options.input_json || scheduler_has_room(&g->scheduler);
 }
 
 /* Takes in prompts while there is room; waits for one only when nothing runs. *more: the input has not ended.
  */
 static enum status take_prompts(struct generate *g, bool *more)
 {
-    while (scheduler_has_room(&g->scheduler)) {
+    TRY(intake_continue(&g->intake));
+    while (has_room(g)) {
         bool idle = scheduler_idle(&g->scheduler);
         enum prompts_event event;
-        enum status status = STATUS_OK;
         const char *text;
         size_t bytes;
 
@@ -131,17 +231,8 @@ static enum status take_prompts(struct generate *g, bool *more)
             *more = false;
         if (event == PROMPTS_END || event == PROMPTS_NOTHING)
             return STATUS_OK;
-        g->summary.requests++;
-        if (event == PROMPTS_TOO_LONG)
-            status = FAIL(STATUS_BAD_INPUT, "it is longer than %d MiB", PROMPTS_LIMIT >> 20);
-        else if (bytes == 0)
-            printer_blank(&g->printer, g->scheduler.added); /* nothing asked, nothing answered */
-        else
-            status = add_prompt(g, text, bytes);
-        if (status != STATUS_OK)
-            TRY(refuse(g, status));
-        TRY(printer_show(&g->printer, &g->scheduler, g->options.request.stops,
-                         g->options.request.stop_count));
+        TRY(take_prompt(g, event, text, bytes));
+        TRY(show(g));
     }
     return STATUS_OK;
 }
@@ -160,7 +251,7 @@ static enum status lead_step(struct generate *g)
     TRY(model_forward(&e->model, b));
     watch_enter(WATCH_SAMPLE, -1);
     TRY(scheduler_advance(&g->scheduler, b, e->model.head.results));
-    TRY(printer_show(&g->printer, &g->scheduler, g->options.request.stops, g->options.request.stop_count));
+    TRY(show(g));
     seconds = (double)(clock_now() - start) * 1e-9;
     g->summary.steps++;
     g->summary.seconds += seconds;
@@ -176,12 +267,12 @@ static enum status lead(struct generate *g)
     struct batch *b = &g->engine->batch;
     bool more = true;
 
-    while (more || !scheduler_idle(&g->scheduler)) {
+    while (more || g->intake.waits || !scheduler_idle(&g->scheduler)) {
         if (g->options.stop && *g->options.stop)
             return FAIL(STATUS_UNAVAILABLE, "asked to stop by a signal; %lld requests were not finished",
                         (long long)g->scheduler.running_count + g->scheduler.waiting.count);
         watch_enter(WATCH_IDLE, -1);
-        if (more)
+        if (more || g->intake.waits)
             TRY(take_prompts(g, &more));
         watch_enter(WATCH_BATCH, -1);
         batch_clear(b);
@@ -193,7 +284,7 @@ static enum status lead(struct generate *g)
             TRY(batch_send(b, g->engine->grid.world));
         }
     }
-    TRY(printer_show(&g->printer, &g->scheduler, g->options.request.stops, g->options.request.stop_count));
+    TRY(show(g));
     batch_clear(b);
     b->flags = BATCH_STOP;
     return batch_send(b, g->engine->grid.world);
@@ -235,6 +326,8 @@ enum status generate_run(struct generate *g, int64_t *refused)
     TRY(e->grid.rank == 0 ? lead(g) : follow(g));
     watch_enter(WATCH_END, -1);
     TRY(summary_gather(s, e->grid.world));
+    s->requests = g->intake.requests;
+    s->refused = g->intake.refused;
     s->ranks = e->grid.ranks;
     s->tensor = e->grid.tensor;
     s->backend = e->kernels->name;

@@ -2,13 +2,16 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Rank 0 reads prompts, schedules, samples and writes; all other ranks follow its batches. Answers go out in
- * input order, token by token, each ended by a newline. What bad input gets is said in docs/running.md. */
+ * Rank 0 reads prompts, schedules, samples and writes; all other ranks follow its batches. As text, answers
+ * go out in input order, token by token, each ended by a newline. What bad input gets is said in
+ * docs/running.md and docs/requests.md. */
 #ifndef GENERATE_H
 #define GENERATE_H
 
+#include "engine/answer.h"
 #include "engine/chat.h"
 #include "engine/engine.h"
+#include "engine/intake.h"
 #include "engine/printer.h"
 #include "engine/prompts.h"
 #include "engine/scheduler.h"
@@ -21,7 +24,11 @@ struct generate_options {
     int input;  /* descriptor, rank 0 */
     int output; /* descriptor, rank 0 */
     enum prompts_form form;
-    bool chat; /* each prompt is a user's message */
+    bool chat;        /* each prompt is a user's message */
+    bool input_json;  /* each line is a request, as docs/requests.md has it */
+    bool output_json; /* answers are lines of JSON */
+    bool whole;       /* of those, only the last one of each request */
+    bool ordered;     /* in input order */
     struct request_options request;
     bool prefix_caching;               /* equal beginnings of prompts are computed once */
     const volatile sig_atomic_t *stop; /* becomes non-zero when the run shall end; NULL: never */
@@ -38,9 +45,10 @@ struct generate {
     const struct chat *chat;
     struct scheduler scheduler;
     struct prompts prompts;
-    char *rendered; /* a prompt in its chat form */
-    size_t rendered_bytes;
-    struct printer printer;
+    struct intake intake;
+    char chat_missing[256]; /* why there is no chat */
+    struct printer printer; /* answers as text */
+    struct answer answer;   /* answers as JSON */
 };
 
 /* Rank 0 opens tokenizer, chat renderer, scheduler; other ranks nothing. Not collective. */

@@ -46,10 +46,11 @@ static enum status write_blanks(struct printer *p, int64_t number)
     return STATUS_OK;
 }
 
-static enum status begin(struct printer *p, const struct request *r, const char *const *stops, int stop_count)
+static enum status begin(struct printer *p, const struct request *r)
 {
     TRY(write_blanks(p, r->number));
-    TRY(detokenizer_start(&p->text, p->tokenizer, stops, stop_count, false));
+    TRY(detokenizer_start(&p->text, p->tokenizer, r->options.stops, r->options.stop_count, false));
+    p->text.quiet = r->options.min_tokens;
     p->turn = r->number;
     p->printed = r->prompt;
     return STATUS_OK;
@@ -84,13 +85,13 @@ static enum status finish(struct printer *p)
     return write_all(p->output, "\n", 1);
 }
 
-enum status printer_show(struct printer *p, struct scheduler *s, const char *const *stops, int stop_count)
+enum status printer_show(struct printer *p, struct scheduler *s)
 {
     struct request *r;
 
     while ((r = scheduler_oldest(s)) != NULL) {
         if (p->turn != r->number)
-            TRY(begin(p, r, stops, stop_count));
+            TRY(begin(p, r));
         TRY(write_new(p, r));
         if (r->state != REQUEST_FINISHED)
             return STATUS_OK;

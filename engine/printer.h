@@ -35,6 +35,6 @@ enum status printer_open(struct printer *p, struct arena *arena, int output, con
 void printer_blank(struct printer *p, int64_t number);
 
 /* Writes what can be written now and drops requests that are finished and out. */
-enum status printer_show(struct printer *p, struct scheduler *s, const char *const *stops, int stop_count);
+enum status printer_show(struct printer *p, struct scheduler *s);
 
 #endif

@@ -11,19 +11,60 @@
 #include "engine/batch.h"
 #include "engine/detokenizer.h"
 #include "engine/head.h"
+#include "engine/logits.h"
 #include "engine/sampler.h"
 
 enum request_state { REQUEST_WAITING, REQUEST_RUNNING, REQUEST_FINISHED };
 enum request_finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR };
 
-/* What the user asked for, beside the prompt. */
+enum {
+    REQUEST_ID_BYTES = 512, /* of an id in JSON, with its end */
+    REQUEST_STOP_IDS = 64,
+    REQUEST_BIASES = 1024,
+    REQUEST_TOP = 20, /* most likely tokens that can be asked for beside each token */
+};
+
+/* Are logarithms of probabilities wanted, and of how many tokens beside the one that stands there? */
+struct request_logprobs {
+    bool wanted;
+    int top; /* 0 ... REQUEST_TOP */
+};
+
+/* What the user asked for, beside the prompt. What pointers point to is copied where the request has a store,
+ * and must outlive it where it has none. */
 struct request_options {
     struct sampling sampling;
+    struct logits_change change;
     int max_tokens;
-    int priority; /* the lower, the sooner it runs; 0 unless said otherwise */
+    int min_tokens; /* before so many the text does not end, but for max_tokens */
+    int priority;   /* the lower, the sooner it runs; 0 unless said otherwise */
     bool ignore_eos;
     const char *const *stops;
     int stop_count;
+    const int32_t *stop_ids; /* tokens that end it, beside the model's */
+    int stop_id_count;
+    struct request_logprobs logprobs, prompt_logprobs;
+    const char *id;  /* what it is called in answers, as JSON; NULL: it has no name */
+    int index;       /* of this completion among `copies` of one prompt */
+    int copies;      /* 0 counts as 1 */
+    bool own_stream; /* its random numbers come from `stream`; otherwise from its number */
+    uint64_t stream;
+};
+
+/* A token and the logarithm of its probability. */
+struct request_choice {
+    int32_t token;
+    float logprob;
+};
+
+/* Room for what a request brings along, beside tokens and pages. */
+struct request_store {
+    char id[REQUEST_ID_BYTES];
+    char stop_text[DETOKENIZER_STOP_LIMIT][DETOKENIZER_STOP_BYTES];
+    const char *stops[DETOKENIZER_STOP_LIMIT];
+    int32_t stop_ids[REQUEST_STOP_IDS];
+    struct logits_bias biases[REQUEST_BIASES];
+    struct request_choice *choices; /* [positions, 1 + REQUEST_TOP], touched only where asked for */
 };
 
 struct request {
@@ -39,8 +80,10 @@ struct request {
     int cached; /* prompt tokens whose keys and values were found in the cache */
     int group;
     int slot;
-    struct sampling sampling;
-    bool ignore_eos;
+    struct request_options options;      /* pointers lead to where they stay */
+    uint64_t stream;                     /* of its random numbers */
+    int measured;                        /* prompt tokens whose logprobs are known, the first one counted */
+    struct request_store *store;         /* NULL: none */
     int32_t *pages;                      /* [table pages] */
     int page_count;                      /* pages in use */
     int told;                            /* of these, those that the other ranks know */
@@ -65,10 +108,16 @@ struct request_ground {
     struct sampler *sampler;
     char *scratch; /* text of one token */
     size_t scratch_bytes;
+    int vocabulary;
+    float *changed;  /* [V] logits of one request as it changed them */
+    int32_t *counts; /* [V] zero */
 };
 
 enum status request_ground_open(struct request_ground *g, struct arena *arena, int vocabulary,
                                 const struct tokenizer *tokenizer, const int *stop_ids, int stop_count);
+
+/* Gives r, zeroed or used before, a store for prompts of up to `positions` tokens. */
+enum status request_attach(struct request *r, struct arena *arena, int positions);
 
 /* Sets r to its beginning; its prompt of `count` tokens stands in r->tokens, which holds `positions`.
  * STATUS_BAD_INPUT says why it can never run. */
@@ -78,8 +127,9 @@ enum status request_start(struct request *r, const struct request_ground *g, int
 /* Does a run before b? By rising priority, then in input order: never both, and never neither. */
 bool request_before(const struct request *a, const struct request *b);
 
-/* How many of `rows` rows that a step has room for the request can take at once; at least one. */
-int request_most_rows(const struct request *r, int rows);
+/* How many of `rows` rows that a step has room for the request can take at once; at least one. *spare rows of
+ * the step can want logits, beside one for each request; what it takes of them is taken off. */
+int request_most_rows(const struct request *r, int rows, int *spare);
 
 /* May keys and values of its prompt come from the cache? Not where every row must be computed for its logits.
  */
@@ -88,8 +138,13 @@ bool request_reads_cache(const struct request *r);
 /* The logits that the piece of the step wants, which brings `rows` more positions into the cache. */
 void request_wants(const struct request *r, int rows, struct batch_piece *piece);
 
-/* Takes the results of a piece that wanted some: samples and appends. r->finish says whether it has ended;
- * the scheduler then gives its pages back. */
-enum status request_take(struct request *r, const struct request_ground *g, const struct head_result *result);
+/* Takes the results of a piece that wanted some: measures the prompt, samples and appends. r->finish says
+ * whether it has ended; the scheduler then gives its pages back. results [wanted rows of the piece]. */
+enum status request_take(struct request *r, const struct request_ground *g, const struct batch_piece *piece,
+                         const struct head_result *results);
+
+/* Of token `position`, whose logprobs were wanted: itself first, then the most likely ones. A position of the
+ * prompt must be below r->measured, and not the first. */
+const struct request_choice *request_choices(const struct request *r, int position, int *count);
 
 #endif

@@ -281,6 +281,7 @@ static enum status choose_rows(struct scheduler *s)
 {
     int budget = s->limits.rows;
     int count = 0;
+    int spare = s->limits.wanted - s->running_count;
 
     memset(s->take, 0, (size_t)s->limits.sequences * sizeof *s->take);
     s->found_room = batch_found_pages(s->limits.rows, s->limits.positions);
@@ -298,7 +299,7 @@ static enum status choose_rows(struct scheduler *s)
         if (r->told == 0)
             take_found(s, r);
         s->wanting[count] = r;
-        s->share.left[count++] = request_most_rows(r, r->count - r->computed);
+        s->share.left[count++] = request_most_rows(r, r->count - r->computed, &spare);
     }
     share_rows(&s->share, count, budget);
     for (int i = 0; i < count; i++)
@@ -386,14 +387,14 @@ enum status scheduler_advance(struct scheduler *s, const struct batch *b, const 
     for (int i = 0; i < b->piece_count; i++) {
         const struct batch_piece *piece = &b->pieces[i];
         struct request *r = s->running[piece->sequence];
-        const struct head_result *result = &results[next];
+        int before = r->count;
 
         count_rows(s, r, piece->rows);
         if (piece->want == BATCH_WANT_NONE)
             continue;
-        next++;
-        s->generated_tokens++;
-        TRY(request_take(r, &s->ground, result));
+        TRY(request_take(r, &s->ground, piece, results + next));
+        next += piece->want == BATCH_WANT_ALL ? piece->rows : 1;
+        s->generated_tokens += r->count - before;
         if (r->finish != FINISH_NONE)
             finish_request(s, r);
     }

@@ -32,6 +32,7 @@
 struct scheduler_limits {
     int sequences; /* --max-num-seqs: running at once, over all groups */
     int rows;      /* --max-num-batched-tokens */
+    int wanted;    /* rows of a step that can want logits; at least one of each sequence always can */
     int positions; /* --max-model-len */
     int pages_per_group;
     int groups;

@@ -22,6 +22,16 @@ void summary_hash(struct summary *s, int32_t token)
         s->hash = (s->hash ^ ((bits >> shift) & 0xffu)) * HASH_PRIME;
 }
 
+void summary_hash_request(struct summary *s, int64_t number, const int32_t *tokens, int count)
+{
+    struct summary own = {0};
+
+    summary_hash(&own, (int32_t)number);
+    for (int i = 0; i < count; i++)
+        summary_hash(&own, tokens[i]);
+    s->hash += own.hash;
+}
+
 enum status summary_gather(struct summary *s, struct comm *world)
 {
     int64_t times[WATCH_PHASE_COUNT + 1];

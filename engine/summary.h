@@ -29,7 +29,7 @@ struct summary {
     double idle;
     double
         imbalance; /* rows of the busiest rank over the mean, over all steps and layers; 1 without experts */
-    uint64_t hash; /* of all tokens in input order */
+    uint64_t hash; /* of all tokens: in input order, or request by request */
 };
 
 /* Adds up the phase times of all ranks into share and idle. Collective over the world. */
@@ -43,5 +43,9 @@ enum status summary_write(const struct summary *s, const char *path);
 
 /* Feeds one token into the hash. */
 void summary_hash(struct summary *s, int32_t token);
+
+/* Feeds a whole request, number `number` of the input, into a hash that does not depend on the order in which
+ * requests end. */
+void summary_hash_request(struct summary *s, int64_t number, const int32_t *tokens, int count);
 
 #endif

@@ -343,6 +343,23 @@ static enum status take_operand(struct options *o, const struct options_row *bef
     return STATUS_OK;
 }
 
+/* Options that say something of lines of JSON need such an output. */
+static enum status check_output(const struct options *o)
+{
+    const char *name = o->no_stream              ? "no-stream"
+                       : o->ordered              ? "ordered"
+                       : o->logprobs >= 0        ? "logprobs"
+                       : o->prompt_logprobs >= 0 ? "prompt-logprobs"
+                                                 : NULL;
+
+    if (name && !options_output_json(o))
+        return FAIL(STATUS_USAGE, "--%s needs --output jsonl", name);
+    if (o->chat && o->input == OPTIONS_JSONL)
+        return FAIL(STATUS_USAGE,
+                    "--chat is for plain prompts; with --input jsonl a request brings \"messages\"");
+    return STATUS_OK;
+}
+
 /* What is missing, and what is wrong only together. */
 static enum status check_together(const struct options *o)
 {
@@ -357,7 +374,7 @@ static enum status check_together(const struct options *o)
         return FAIL(STATUS_USAGE, "%s needs %s", command->name, command->operands);
     if (o->cpu_path != OPTIONS_PATH_AUTO && o->backend == OPTIONS_BACKEND_REFERENCE)
         return FAIL(STATUS_USAGE, "--cpu-path chooses a path of the backend cpu, but --backend is reference");
-    return STATUS_OK;
+    return o->command == OPTIONS_GENERATE ? check_output(o) : STATUS_OK;
 }
 
 /* Everything behind the command's name, up to the end or to a question that is answered instead. */
@@ -404,6 +421,11 @@ static bool parse_question(struct options *o, int argc, char *const *argv)
         o->command = command ? command->command : 0;
     }
     return o->request != OPTIONS_RUN;
+}
+
+bool options_output_json(const struct options *o)
+{
+    return o->output == OPTIONS_OUTPUT_AUTO ? o->input == OPTIONS_JSONL : o->output == OPTIONS_OUTPUT_JSONL;
 }
 
 enum status options_parse(struct options *o, int argc, char *const *argv)

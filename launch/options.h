@@ -33,4 +33,7 @@ void options_environment(struct environment *e);
  * two threads at once. */
 enum status options_parse(struct options *o, int argc, char *const *argv);
 
+/* Do answers of `generate` go out as lines of JSON? */
+bool options_output_json(const struct options *o);
+
 #endif

@@ -50,6 +50,7 @@ enum options_commands {
 enum options_request { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
 
 enum options_input { OPTIONS_LINES, OPTIONS_TEXT, OPTIONS_JSONL };
+enum options_output { OPTIONS_OUTPUT_AUTO, OPTIONS_OUTPUT_TEXT, OPTIONS_OUTPUT_JSONL };
 enum options_backend { OPTIONS_BACKEND_AUTO, OPTIONS_BACKEND_REFERENCE, OPTIONS_BACKEND_CPU };
 enum options_path { OPTIONS_PATH_AUTO, OPTIONS_PATH_PORTABLE, OPTIONS_PATH_AVX2, OPTIONS_PATH_AVX512 };
 enum options_comm { OPTIONS_COMM_AUTO, OPTIONS_COMM_MPI, OPTIONS_COMM_SHARED };
@@ -84,6 +85,9 @@ struct options {
     const char *model;
     int input;              /* enum options_input */
     const char *input_file; /* NULL: stdin */
+    int output;             /* enum options_output */
+    bool no_stream;
+    bool ordered;
     bool chat;
     bool add_special_tokens;
     const char *stats; /* NULL: none */
@@ -98,6 +102,13 @@ struct options {
     const char *stop[DETOKENIZER_STOP_LIMIT];
     int stop_count;
     bool ignore_eos;
+    int min_tokens;
+    float repetition_penalty; /* NAN: not given, the model's own */
+    float presence_penalty;
+    float frequency_penalty;
+    struct options_wholes stop_token_ids;
+    int logprobs; /* -1: none */
+    int prompt_logprobs;
 
     /* machine and ranks */
     int backend;  /* enum options_backend */

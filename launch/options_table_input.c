@@ -4,7 +4,9 @@
 #include "launch/options_table.h"
 
 static const struct options_word generate_inputs[] = {
-    {"lines", OPTIONS_LINES}, {"text", OPTIONS_TEXT}, {NULL, 0}};
+    {"lines", OPTIONS_LINES}, {"text", OPTIONS_TEXT}, {"jsonl", OPTIONS_JSONL}, {NULL, 0}};
+static const struct options_word generate_outputs[] = {
+    {"text", OPTIONS_OUTPUT_TEXT}, {"jsonl", OPTIONS_OUTPUT_JSONL}, {NULL, 0}};
 static const struct options_word tokenize_inputs[] = {
     {"lines", OPTIONS_LINES}, {"jsonl", OPTIONS_JSONL}, {NULL, 0}};
 
@@ -20,13 +22,33 @@ static const struct options_row rows[] = {
      .help = "model directory as published on Hugging Face, or the name of a model in the local Hugging Face "
              "cache; nothing is ever downloaded"},
     {.name = "input",
-     .value = "lines|text",
+     .value = "lines|text|jsonl",
      .type = OPTIONS_WORD,
      .words = generate_inputs,
      .preset = "lines",
      .field = OPTIONS_FIELD(input),
      .commands = OPTIONS_GENERATE,
-     .help = "lines: every line is a prompt; text: the whole input is one prompt"},
+     .help = "lines: every line is a prompt; text: the whole input is one prompt; jsonl: every line is a "
+             "request, a JSON object with its own sampling options, as docs/requests.md has it"},
+    {.name = "output",
+     .value = "text|jsonl",
+     .type = OPTIONS_WORD,
+     .words = generate_outputs,
+     .unset = "jsonl with --input jsonl, else text",
+     .field = OPTIONS_FIELD(output),
+     .commands = OPTIONS_GENERATE,
+     .help = "text: answers in input order, each ended by a newline; jsonl: a JSON object for new tokens as "
+             "they come and one for each request that has ended, whichever ends first"},
+    {.name = "no-stream",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(no_stream),
+     .commands = OPTIONS_GENERATE,
+     .help = "of --output jsonl, only the last line of each request"},
+    {.name = "ordered",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(ordered),
+     .commands = OPTIONS_GENERATE,
+     .help = "with --output jsonl, answers in input order; text always is"},
     {.name = "input",
      .value = "lines|jsonl",
      .type = OPTIONS_WORD,

@@ -221,7 +221,7 @@ void options_value_defaults(struct options *o, int command)
 
     memset(o, 0, sizeof *o);
     o->command = command;
-    o->temperature = o->top_p = o->min_p = NAN;
+    o->temperature = o->top_p = o->min_p = o->repetition_penalty = NAN;
     o->top_k = OPTIONS_TOP_K_MODEL;
     for (int i = 0; (row = options_table_row(i)); i++)
         if (row->preset && (row->commands & (unsigned)command))

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -43,16 +44,47 @@ static enum status open_files(struct serve *s)
     return STATUS_OK;
 }
 
+static struct request_logprobs logprobs(int top)
+{
+    return (struct request_logprobs){.wanted = top >= 0, .top = top < 0 ? 0 : top};
+}
+
+static enum status check_request(const struct options *o, const struct config *c)
+{
+    if (o->min_tokens > o->max_tokens)
+        return FAIL(STATUS_USAGE, "--min-tokens %d is more than --max-tokens %d", o->min_tokens,
+                    o->max_tokens);
+    for (int i = 0; i < o->stop_token_ids.count; i++)
+        if (o->stop_token_ids.value[i] >= c->vocabulary)
+            return FAIL(STATUS_USAGE, "--stop-token-ids: %d is no token of this model, whose ids end at %d",
+                        o->stop_token_ids.value[i], c->vocabulary - 1);
+    return STATUS_OK;
+}
+
 static enum status generate(struct serve *s)
 {
     const struct options *o = s->session.options;
     struct process *p = &s->session.process;
+    const struct config *c = &s->session.engine.config;
+    float repetition = isnan(o->repetition_penalty) ? c->repetition : o->repetition_penalty;
     struct generate_options options = {.input = s->input,
                                        .output = p->answers,
                                        .form = o->input == OPTIONS_TEXT ? PROMPTS_TEXT : PROMPTS_LINES,
                                        .chat = o->chat,
+                                       .input_json = o->input == OPTIONS_JSONL,
+                                       .output_json = options_output_json(o),
+                                       .whole = o->no_stream,
+                                       .ordered = o->ordered,
                                        .request = {.sampling = session_sampling(&s->session),
+                                                   .change = {.repetition = repetition,
+                                                              .presence = o->presence_penalty,
+                                                              .frequency = o->frequency_penalty},
                                                    .max_tokens = o->max_tokens,
+                                                   .min_tokens = o->min_tokens,
+                                                   .stop_ids = o->stop_token_ids.value,
+                                                   .stop_id_count = o->stop_token_ids.count,
+                                                   .logprobs = logprobs(o->logprobs),
+                                                   .prompt_logprobs = logprobs(o->prompt_logprobs),
                                                    .ignore_eos = o->ignore_eos,
                                                    .stops = o->stop,
                                                    .stop_count = o->stop_count},
@@ -61,6 +93,7 @@ static enum status generate(struct serve *s)
     enum status status = STATUS_OK;
     int64_t refused;
 
+    TRY(process_agree(p, check_request(o, c)));
     TRY(process_agree(p, generate_open(&s->generate, &s->session.engine, &options)));
     TRY(generate_run(&s->generate, &refused));
     if (p->rank == 0 && o->stats)

@@ -66,6 +66,8 @@ static void start_line(char out[static LINE_BYTES], const struct options_row *ro
             used += snprintf(out + used, LINE_BYTES - (size_t)used, "--%s x ", other->name);
     for (int i = 0; i < command->least; i++)
         used += snprintf(out + used, LINE_BYTES - (size_t)used, "x ");
+    if (command->command == OPTIONS_GENERATE) /* some options need it */
+        snprintf(out + used, LINE_BYTES - (size_t)used, "--output jsonl ");
 }
 
 /* The table keeps what options_table.h promises of rows. */
@@ -301,6 +303,23 @@ static void seeds_are_whole_numbers_of_64_bits(void **state)
     refuses(GENERATE "--seed 1.0", "--seed");
 }
 
+static void what_only_lines_of_json_can_show_needs_them(void **state)
+{
+    (void)state;
+    refuses(GENERATE "--no-stream", "--no-stream needs --output jsonl");
+    refuses(GENERATE "--ordered", "--ordered needs --output jsonl");
+    refuses(GENERATE "--input jsonl --output text --logprobs 0", "--logprobs needs --output jsonl");
+    refuses(GENERATE "--prompt-logprobs 5", "--prompt-logprobs needs --output jsonl");
+    refuses(GENERATE "--input jsonl --chat", "--chat is for plain prompts");
+    takes(GENERATE "--input jsonl --no-stream --ordered --logprobs 0 --prompt-logprobs 20");
+    assert_true(options_output_json(&got));
+    takes(GENERATE "--output jsonl --ordered --chat");
+    assert_true(options_output_json(&got));
+    takes(GENERATE "--input jsonl --output text --min-tokens 4 --stop-token-ids 1,2 3");
+    assert_false(options_output_json(&got));
+    assert_int_equal(got.stop_token_ids.count, 3);
+}
+
 static void stop_strings_are_counted_and_measured(void **state)
 {
     char line[LINE_BYTES] = GENERATE;
@@ -360,7 +379,7 @@ static void what_is_missing_or_too_much_is_said(void **state)
     refuses("tokenize -m x --temperature 1", "--temperature is no option of the command 'tokenize'");
     refuses("generate -m x --add-special-tokens",
             "--add-special-tokens is no option of the command 'generate'");
-    refuses("generate -m x --input jsonl", "--input: 'jsonl' is not one of lines, text");
+    refuses("generate -m x --input json", "--input: 'json' is not one of lines, text, jsonl");
     refuses("tokenize -m x --input text", "--input: 'text' is not one of lines, jsonl");
     refuses(GENERATE "--backend reference --cpu-path avx2", "--cpu-path chooses a path of the backend cpu");
 }
@@ -546,6 +565,7 @@ int main(void)
         cmocka_unit_test(every_word_is_one_of_its_list),
         cmocka_unit_test(sizes_have_units),
         cmocka_unit_test(seeds_are_whole_numbers_of_64_bits),
+        cmocka_unit_test(what_only_lines_of_json_can_show_needs_them),
         cmocka_unit_test(stop_strings_are_counted_and_measured),
         cmocka_unit_test(what_is_misspelt_gets_the_nearest_name),
         cmocka_unit_test(what_is_missing_or_too_much_is_said),

@@ -206,7 +206,71 @@ def gold(program):
         expect_equal(entry["messages"][0]["content"], found, (entry["text"] + "\n").encode())
 
 
-CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold)}
+REQUESTS = [
+    {"id": "greedy", "prompt": "In the beginning", "max_tokens": 24, "temperature": 0},
+    {"id": 2, "prompt": "static int", "max_tokens": 24, "temperature": 0.8, "top_p": 0.9, "seed": 5},
+    {"id": "unseeded", "prompt": "static int", "max_tokens": 24, "temperature": 1.0, "min_p": 0.02},
+    {"id": "top", "prompt": "Die Datei", "max_tokens": 24, "temperature": 1.2, "top_k": 5, "stop": ["e ", "."]},
+    {"id": "many", "prompt": "Once", "max_tokens": 12, "temperature": 1.0, "top_k": 20, "n": 3},
+    {"id": "seen", "prompt": PROMPTS[0], "max_tokens": 20, "temperature": 0, "logprobs": 3, "prompt_logprobs": 2},
+    {"id": "long", "prompt": "and so on " * 60, "max_tokens": 8, "temperature": 0, "prompt_logprobs": 0, "priority": -1},
+    {"id": "fresh", "prompt": "the the the", "max_tokens": 24, "temperature": 0, "repetition_penalty": 1.3,
+     "presence_penalty": 0.5, "frequency_penalty": 0.25, "min_tokens": 4},
+    {"id": "drawn", "prompt_token_ids": [17, 300, 41, 41], "max_tokens": 24, "seed": -9, "temperature": 0.7,
+     "frequency_penalty": 1.0, "logit_bias": {"5": 2.5, "11": -100}, "logprobs": 0, "priority": 3},
+    {"id": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16, "temperature": 0},
+    {"id": "ends", "prompt": "In the beginning", "max_tokens": 24, "temperature": 0, "stop_token_ids": [11, 13]},
+    {"id": "wrong", "prompt": "x", "best_of": 2},
+    {"id": "wronger", "prompt": 5},
+]
+
+
+def last_lines(program, count, *options, requests, stream=False):
+    """The last line of each answer, sorted; they must all be JSON, and what was streamed must add up to the whole."""
+    text = "".join(json.dumps(request) + "\n" for request in requests).encode()
+    done = program.run(count, "generate", "--model", DEMO, "--input", "jsonl", *options, stdin=text)
+    wrong = sum(request["id"] in ("wrong", "wronger") for request in requests)
+    if done.returncode != (65 if wrong else 0):
+        fail(f"{count} ranks {options}: exit {done.returncode}\n{done.stderr.decode(errors='replace')}")
+    parts, last = {}, []
+    for line in done.stdout.splitlines():
+        answer = json.loads(line)
+        name = (answer["id"], answer.get("index"))
+        if "finish_reason" not in answer:
+            text, ids = parts.get(name, ("", []))
+            parts[name] = (text + answer["text"], ids + answer["token_ids"])
+            continue
+        last.append(line)
+        if stream and "error" not in answer and parts.get(name, ("", [])) != (answer["text"], answer["token_ids"]):
+            fail(f"what was streamed of {name} is not the whole: {parts.get(name)} and {answer}")
+    return b"\n".join(sorted(last) if "--ordered" not in options else last)
+
+
+def requests(program):
+    """Lines of JSON with fields of all kinds: the same answers on any ranks, in any company, and each alone."""
+    wanted = last_lines(program, 1, requests=REQUESTS, stream=True)
+    if len(wanted.splitlines()) != len(REQUESTS) + 2:
+        fail(f"{len(wanted.splitlines())} answers:\n{wanted.decode()}")
+    for count, layout in ((2, ()), (2, ("-tp", 2)), (3, ()), (5, ())):
+        expect_equal(f"{count} ranks {layout}", last_lines(program, count, *layout, requests=REQUESTS, stream=True), wanted)
+    for options in (("--max-num-seqs", 2), ("--max-num-batched-tokens", 16, "--no-stream"),
+                    ("--kv-cache-memory", "1M", "--no-stream")):
+        expect_equal(f"{options}", last_lines(program, 2, *options, requests=REQUESTS), wanted)
+    turned = [dict(request, priority=place % 3) for place, request in enumerate(REQUESTS[::-1])]
+    strip = lambda lines: b"\n".join(sorted(line.replace(b"line 12:", b"").replace(b"line 13:", b"").replace(b"line 2:", b"")
+                                            .replace(b"line 1:", b"") for line in lines.splitlines()))
+    expect_equal("turned round, other priorities", strip(last_lines(program, 2, requests=turned)), strip(wanted))
+    ordered = last_lines(program, 3, "--ordered", requests=REQUESTS, stream=True)
+    order = list(dict.fromkeys(json.loads(line)["id"] for line in ordered.splitlines()))
+    if order != [request["id"] for request in REQUESTS]:
+        fail(f"--ordered gave {order}")
+    expect_equal("ordered", b"\n".join(sorted(ordered.splitlines())), wanted)
+    alone = b"\n".join(last_lines(program, 1, requests=[request]) for request in REQUESTS)
+    expect_equal("each alone", strip(alone), strip(wanted))
+
+
+CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
+                                                    requests)}
 
 
 def main():
