@@ -2,140 +2,83 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/chat.h"
+#include "engine/chat_glm4.h"
+#include "engine/chat_llama.h"
+#include "engine/chat_mixtral.h"
+#include "engine/chat_qwen3.h"
 #include "engine/json_text.h"
-#include "engine/utf8.h"
 
-#include <stdint.h>
 #include <string.h>
 
-/* The prompt as it grows. What does not fit is counted all the same. */
-struct prompt {
-    char *text;
-    size_t capacity;
-    size_t bytes;
-};
+enum { TYPES = 4, MARKS = 6 };
 
+/* A form of prompt. Templates are compared with marks: blanks between the words of a template do not count,
+ * blanks in its strings do, and both kinds of quotes are one. */
 struct chat {
-    const char *model_types[4];
-    const char *mark; /* a template of this family holds it */
-    const char *
-        variants[4]; /* the template of this very row holds one of them, blanks left out; none: any will do */
-    enum status (*render)(struct prompt *p, const struct chat_message *messages, int count,
-                          bool generation_prompt);
+    const char *model_types[TYPES];
+    const char *all[MARKS];  /* the template holds all of these */
+    const char *any[MARKS];  /* and one of these, if there are any */
+    const char *none[MARKS]; /* and none of these */
+    const char *tokens[2];   /* the tokenizer has these */
+    bool bare;               /* also serves a directory without a template */
+    enum status (*render)(struct chat_prompt *p, const struct chat_job *job);
 };
 
-static void put_bytes(struct prompt *p, const char *text, size_t bytes)
-{
-    if (p->bytes + bytes <= p->capacity && bytes > 0)
-        memcpy(p->text + p->bytes, text, bytes);
-    p->bytes += bytes;
-}
-
-static void put(struct prompt *p, const char *text)
-{
-    put_bytes(p, text, strlen(text));
-}
-
-/* White space as Python's str.strip sees it: White_Space and four separators more. */
-static bool is_blank(const char *character, size_t length)
-{
-    uint32_t code = utf8_code(character, length);
-
-    return utf8_white_space(code) || (code >= 0x1C && code <= 0x1F);
-}
-
-static void put_trimmed(struct prompt *p, const struct chat_message *message)
-{
-    size_t begin = message->bytes;
-    size_t end = 0;
-    size_t length;
-
-    for (size_t at = 0; at < message->bytes; at += length) {
-        enum utf8_kind kind = utf8_step(message->content + at, message->bytes - at, &length);
-
-        if (kind == UTF8_WHOLE && is_blank(message->content + at, length))
-            continue;
-        if (begin > at)
-            begin = at;
-        end = at + length;
-    }
-    if (begin < end)
-        put_bytes(p, message->content + begin, end - begin);
-}
-
-/* Text as the filter tojson writes it. */
-static void put_json(struct prompt *p, const struct chat_message *message)
-{
-    char escaped[JSON_TEXT_GROWTH * 256];
-
-    put(p, "\"");
-    for (size_t at = 0; at < message->bytes; at += 256) {
-        size_t left = message->bytes - at;
-
-        put_bytes(p, escaped, json_text_escape(escaped, message->content + at, left < 256 ? left : 256));
-    }
-    put(p, "\"");
-}
-
-static void llama4_header(struct prompt *p, const char *role)
-{
-    put(p, "<|header_start|>");
-    put(p, role);
-    put(p, "<|header_end|>\n\n");
-}
-
-/* As released: a system message in first place is trimmed, other text is not; results of tools are JSON. */
-static enum status render_llama4(struct prompt *p, const struct chat_message *messages, int count,
-                                 bool generation_prompt)
-{
-    put(p, "<|begin_of_text|>");
-    for (int i = 0; i < count; i++) {
-        const struct chat_message *message = &messages[i];
-        bool tool = strcmp(message->role, "tool") == 0 || strcmp(message->role, "ipython") == 0;
-
-        llama4_header(p, tool ? "ipython" : message->role);
-        if (i == 0 && strcmp(message->role, "system") == 0)
-            put_trimmed(p, message);
-        else if (tool)
-            put_json(p, message);
-        else
-            put_bytes(p, message->content, message->bytes);
-        put(p, "<|eot|>");
-    }
-    if (generation_prompt)
-        llama4_header(p, "assistant");
-    return STATUS_OK;
-}
-
-/* A shorter template that trims every message. */
-static enum status render_llama4_trimmed(struct prompt *p, const struct chat_message *messages, int count,
-                                         bool generation_prompt)
-{
-    put(p, "<|begin_of_text|>");
-    for (int i = 0; i < count; i++) {
-        llama4_header(p, messages[i].role);
-        put_trimmed(p, &messages[i]);
-        put(p, "<|eot|>");
-    }
-    if (generation_prompt)
-        llama4_header(p, "assistant");
-    return STATUS_OK;
-}
-
-/* The first row that fits counts: a variant stands before the row without one. */
-static const struct chat families[] = {
-    {{"llama4", "llama4_text"},
-     "<|header_start|>",
-     {"message['content']|trim", "message[\"content\"]|trim", "message.content|trim"},
-     render_llama4_trimmed},
-    {{"llama4", "llama4_text"}, "<|header_start|>", {NULL}, render_llama4},
+/* Of several forms that fit the first counts. */
+static const struct chat forms[] = {
+    {.model_types = {"llama4", "llama4_text"},
+     .all = {"<|header_start|>"},
+     .any = {"message['content']|trim", "message.content|trim"},
+     .tokens = {"<|header_start|>", "<|eot|>"},
+     .render = chat_llama_4_trimmed},
+    {.model_types = {"llama4", "llama4_text"},
+     .all = {"<|header_start|>"},
+     .bare = true,
+     .tokens = {"<|header_start|>", "<|eot|>"},
+     .render = chat_llama_4},
+    {.model_types = {"llama"},
+     .all = {"<|start_header_id|>", "message['content']|trim", "<|eot_id|>"},
+     .none = {"Cutting Knowledge Date", "date_string"},
+     .bare = true,
+     .tokens = {"<|start_header_id|>", "<|eot_id|>"},
+     .render = chat_llama_3},
+    {.model_types = {"qwen3_moe", "qwen3"},
+     .all = {"<|im_start|>", "last_query_index", "</think>", "enable_thinking is false"},
+     .none = {"'<|im_start|>assistant\\n<think>", "You are Qwen", "helpful"},
+     .bare = true,
+     .tokens = {"<|im_start|>", "<|im_end|>"},
+     .render = chat_qwen3_hybrid},
+    {.model_types = {"qwen3_moe", "qwen3"},
+     .all = {"<|im_start|>", "last_query_index", "</think>", "'<|im_start|>assistant\\n<think>\\n'}}"},
+     .none = {"enable_thinking", "You are Qwen", "helpful"},
+     .tokens = {"<|im_start|>", "<|im_end|>"},
+     .render = chat_qwen3_thinking},
+    {.model_types = {"qwen3_moe", "qwen3"},
+     .all = {"'<|im_start|>'+message.role+'\\n'", "'<|im_start|>assistant\\n'}}",
+             "messages[0].role=='system'"},
+     .none = {"think>", "trim", "strip", "You are Qwen", "helpful"},
+     .tokens = {"<|im_start|>", "<|im_end|>"},
+     .render = chat_qwen3_instruct},
+    {.model_types = {"mixtral"},
+     .all = {"'[INST] '+message['content']+' [/INST]'", "{{message['content']+eos_token}}", "must alternate"},
+     .none = {"system", "trim", "strip"},
+     .bare = true,
+     .tokens = {"<s>", "</s>"},
+     .render = chat_mixtral_first},
+    {.model_types = {"mixtral"},
+     .all = {"' [INST] '+system_message+'\\n\\n'+message['content']+' [/INST]'",
+             "' [INST] '+message['content']+' [/INST]'", "' '+message['content']+eos_token", "loop.first"},
+     .none = {"trim", "strip"},
+     .tokens = {"<s>", "</s>"},
+     .render = chat_mixtral_later},
+    {.model_types = {"glm4_moe"},
+     .all = {"[gMASK]<sop>", "<|user|>\n", "/nothink", "<|observation|>", "<|assistant|>", "<think></think>"},
+     .bare = true,
+     .tokens = {"<|user|>", "<|assistant|>"},
+     .render = chat_glm4},
 };
 
-enum {
-    FAMILIES = sizeof families / sizeof *families,
-    TYPES = sizeof families->model_types / sizeof(char *),
-    VARIANTS = sizeof families->variants / sizeof(char *),
-};
+enum { FORMS = sizeof forms / sizeof *forms };
 
 static bool serves(const struct chat *c, const char *model_type)
 {
@@ -145,66 +88,104 @@ static bool serves(const struct chat *c, const char *model_type)
     return false;
 }
 
-/* Does the template hold `what`, its own blanks not counted? */
-static bool holds(const char *template, const char *what)
+static char plain(char c)
 {
-    for (; *template; template ++) {
-        const char *at = template;
-        const char *want = what;
+    return c == '"' ? '\'' : c;
+}
 
-        while (*want && (*at == *want || *at == ' ')) {
-            want += *at == *want;
-            at++;
-        }
-        if (!*want)
-            return true;
+/* Does the mark stand at this place of a template? */
+static bool stands_at(const char *template, const char *mark)
+{
+    bool quoted = false;
+
+    for (; *mark; mark++) {
+        while (*template == ' ' && *mark != ' ' && !quoted)
+            template ++;
+        if (plain(*template) != *mark)
+            return false;
+        quoted ^= *mark == '\'';
+        template ++;
     }
+    return true;
+}
+
+static bool holds(const char *template, const char *mark)
+{
+    for (; *template; template ++)
+        if (*template != ' ' && stands_at(template, mark))
+            return true;
     return false;
 }
 
-static bool is_variant(const struct chat *c, const char *template)
+/* What a template lacks for this form, or has against it; NULL: it fits. */
+static const char *amiss(const struct chat *c, const char *template)
 {
-    for (int i = 0; i < VARIANTS && c->variants[i]; i++)
-        if (template && holds(template, c->variants[i]))
-            return true;
-    return c->variants[0] == NULL;
+    bool one = !c->any[0];
+
+    for (int i = 0; i < MARKS && c->all[i]; i++)
+        if (!holds(template, c->all[i]))
+            return c->all[i];
+    for (int i = 0; i < MARKS && c->none[i]; i++)
+        if (holds(template, c->none[i]))
+            return c->none[i];
+    for (int i = 0; i < MARKS && c->any[i]; i++)
+        one |= holds(template, c->any[i]);
+    return one ? NULL : c->any[0];
+}
+
+/* Prompts in tokens that the tokenizer lacks would be nonsense to the model. */
+static enum status check_tokens(const struct chat *c, const char *model_type, const struct tokenizer *t)
+{
+    for (int i = 0; i < 2; i++)
+        if (tokenizer_find(t, c->tokens[i]) < 0)
+            return FAIL(
+                STATUS_BAD_INPUT,
+                "the tokenizer has no token \"%s\", which chats of %s are made of: send complete prompts "
+                "instead",
+                c->tokens[i], model_type);
+    return STATUS_OK;
 }
 
 enum status chat_find(const struct chat **out, const char *model_type, const struct tokenizer *t)
 {
     const char *template = tokenizer_chat_template(t);
-    const char *mark = NULL;
+    const char *why = NULL;
 
-    for (int i = 0; i < FAMILIES; i++) {
-        const struct chat *c = &families[i];
+    for (int i = 0; i < FORMS; i++) {
+        const struct chat *c = &forms[i];
+        const char *wrong = NULL;
 
         if (!serves(c, model_type))
             continue;
-        mark = c->mark;
-        if (is_variant(c, template) && (!template || strstr(template, c->mark))) {
+        wrong = template ? amiss(c, template) : NULL;
+        if (template ? !wrong : c->bare) {
+            TRY(check_tokens(c, model_type, t));
             *out = c;
             return STATUS_OK;
         }
+        if (c->bare || !why)
+            why = wrong ? wrong : "";
     }
-    if (mark)
-        return FAIL(STATUS_BAD_INPUT,
-                    "the directory's chat template does not hold \"%s\", as those of %s do: it is of another "
-                    "form and cannot "
-                    "be rendered; send complete prompts instead",
-                    mark, model_type);
+    if (why)
+        return FAIL(
+            STATUS_BAD_INPUT,
+            "the directory's chat template is none of those of %s that can be rendered (see its \"%s\"): "
+            "send complete prompts instead",
+            model_type, why);
     return FAIL(STATUS_BAD_INPUT,
                 "there is no chat renderer for model_type \"%s\": send complete prompts instead", model_type);
 }
 
-enum status chat_render(const struct chat *c, const struct chat_message *messages, int count,
-                        bool generation_prompt, char *out, size_t capacity, size_t *bytes)
+enum status chat_render(const struct chat *c, const struct chat_job *job, struct chat_prompt *out)
 {
-    struct prompt prompt = {.text = out, .capacity = capacity};
-
-    TRY(c->render(&prompt, messages, count, generation_prompt));
-    if (prompt.bytes > capacity)
-        return FAIL(STATUS_BAD_INPUT, "a prompt of %zu bytes; there is room for %zu", prompt.bytes, capacity);
-    *bytes = prompt.bytes;
+    out->bytes = 0;
+    out->content_count = 0;
+    if (job->count < 1)
+        return FAIL(STATUS_BAD_INPUT, "a chat needs one message at least");
+    TRY(c->render(out, job));
+    if (out->bytes > out->capacity)
+        return FAIL(STATUS_BAD_INPUT, "a prompt of %zu bytes; there is room for %zu", out->bytes,
+                    out->capacity);
     return STATUS_OK;
 }
 
@@ -214,6 +195,6 @@ size_t chat_room(const struct chat_message *messages, int count)
     size_t room = 2 * frame;
 
     for (int i = 0; i < count; i++)
-        room += frame + strlen(messages[i].role) + JSON_TEXT_GROWTH * messages[i].bytes;
+        room += frame + JSON_TEXT_GROWTH * (strlen(messages[i].role) + messages[i].bytes);
     return room;
 }

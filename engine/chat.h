@@ -7,27 +7,21 @@
 #define CHAT_H
 
 #include "engine/base/status.h"
+#include "engine/chat_prompt.h"
 #include "engine/tokenizer.h"
 
 #include <stdbool.h>
 #include <stddef.h>
-
-struct chat_message {
-    const char *role;    /* "system", "user", "assistant", "tool" */
-    const char *content; /* UTF-8, NUL-terminated */
-    size_t bytes;        /* of content, which may hold NUL */
-};
 
 struct chat; /* a renderer, static data */
 
 /* STATUS_BAD_INPUT says why a directory has no renderer. */
 enum status chat_find(const struct chat **out, const char *model_type, const struct tokenizer *t);
 
-/* Renders into out (capacity bytes), with the opening of the assistant's turn when `generation_prompt`. The
- * text holds BOS if the template writes one: encode it without TOKENIZER_ADD_SPECIAL. Refusals of the
- * template are STATUS_BAD_INPUT. */
-enum status chat_render(const struct chat *c, const struct chat_message *messages, int count,
-                        bool generation_prompt, char *out, size_t capacity, size_t *bytes);
+/* Renders a job with one message at least into out->text, whose capacity is set by the caller, as is that of
+ * out->content. The text is valid UTF-8 and holds BOS if the template writes one: encode it without
+ * TOKENIZER_ADD_SPECIAL. Refusals of the template are STATUS_BAD_INPUT. */
+enum status chat_render(const struct chat *c, const struct chat_job *job, struct chat_prompt *out);
 
 /* A capacity that suffices for these messages. */
 size_t chat_room(const struct chat_message *messages, int count);

@@ -101,6 +101,7 @@ static enum status open_intake(struct generate *g)
                                      .vocabulary = e->config.vocabulary,
                                      .chat = g->chat,
                                      .chat_missing = g->chat_missing,
+                                     .literal_text = g->options.literal_text,
                                      .tokenizer = g->tokenizer,
                                      .longest = LONGEST};
 

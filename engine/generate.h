@@ -24,11 +24,12 @@ struct generate_options {
     int input;  /* descriptor, rank 0 */
     int output; /* descriptor, rank 0 */
     enum prompts_form form;
-    bool chat;        /* each prompt is a user's message */
-    bool input_json;  /* each line is a request, as docs/requests.md has it */
-    bool output_json; /* answers are lines of JSON */
-    bool whole;       /* of those, only the last one of each request */
-    bool ordered;     /* in input order */
+    bool chat;         /* each prompt is a user's message */
+    bool literal_text; /* tokens that are spelled in a prompt or message are plain text */
+    bool input_json;   /* each line is a request, as docs/requests.md has it */
+    bool output_json;  /* answers are lines of JSON */
+    bool whole;        /* of those, only the last one of each request */
+    bool ordered;      /* in input order */
     struct request_options request;
     bool prefix_caching;               /* equal beginnings of prompts are computed once */
     const volatile sig_atomic_t *stop; /* becomes non-zero when the run shall end; NULL: never */

@@ -17,8 +17,9 @@ static const uint64_t HASH_START = 0xcbf29ce484222325u;
 size_t intake_bytes(const struct intake_options *options, int positions)
 {
     return sizeof(struct request_line) + (size_t)positions * sizeof(int32_t) +
-           REQUEST_LINE_MESSAGE_LIMIT * sizeof(struct chat_message) + options->longest +
-           2 * SET_SIZE * sizeof(uint64_t) + 16 * ARENA_ALIGN;
+           REQUEST_LINE_MESSAGE_LIMIT *
+               (sizeof(struct chat_message) + CHAT_PROMPT_PARTS * sizeof(struct tokenizer_span)) +
+           options->longest + 2 * SET_SIZE * sizeof(uint64_t) + 16 * ARENA_ALIGN;
 }
 
 enum status intake_open(struct intake *in, struct arena *arena, const struct intake_options *options,
@@ -30,7 +31,13 @@ enum status intake_open(struct intake *in, struct arena *arena, const struct int
     TRY(arena_take_array(arena, (size_t)s->limits.positions, sizeof(int32_t), "tokens of a prompt",
                          &in->tokens.ids));
     TRY(arena_take_array(arena, REQUEST_LINE_MESSAGE_LIMIT, sizeof *in->messages, "messages", &in->messages));
-    TRY(arena_take(arena, options->longest, "messages in their chat form", &in->rendered));
+    in->rendered.capacity = options->longest;
+    TRY(arena_take(arena, options->longest, "messages in their chat form", &in->rendered.text));
+    if (options->literal_text) {
+        in->rendered.content_capacity = REQUEST_LINE_MESSAGE_LIMIT * CHAT_PROMPT_PARTS;
+        TRY(arena_take_array(arena, REQUEST_LINE_MESSAGE_LIMIT * CHAT_PROMPT_PARTS,
+                             sizeof *in->rendered.content, "content of messages", &in->rendered.content));
+    }
     for (int i = 0; i < 2; i++)
         TRY(arena_take_array(arena, SET_SIZE, sizeof(uint64_t), "ids that came", &in->ids[i]));
     return STATUS_OK;
@@ -141,16 +148,26 @@ static enum status need_tokenizer(const struct intake *in)
                 in->options.directory);
 }
 
+static enum status encode_text(struct intake *in, const char *text, size_t bytes)
+{
+    unsigned literal = in->options.literal_text ? TOKENIZER_LITERAL : 0;
+
+    TRY(need_tokenizer(in));
+    return tokenizer_encode(in->options.tokenizer, text, bytes, TOKENIZER_ADD_SPECIAL | literal, &in->tokens);
+}
+
 static enum status encode_messages(struct intake *in, int count)
 {
-    size_t bytes;
+    struct chat_job job = {.messages = in->messages, .count = count, .generation_prompt = true};
+    struct chat_prompt *p = &in->rendered;
 
     TRY(need_tokenizer(in));
     if (!in->options.chat)
         return FAIL(STATUS_BAD_INPUT, "%s", in->options.chat_missing);
-    TRY(chat_render(in->options.chat, in->messages, count, true, in->rendered, in->options.longest, &bytes));
+    TRY(chat_render(in->options.chat, &job, p));
     /* the template writes the begin-of-text token itself */
-    return tokenizer_encode(in->options.tokenizer, in->rendered, bytes, 0, &in->tokens);
+    return tokenizer_encode_spans(in->options.tokenizer, p->text, p->bytes, p->content, p->content_count,
+                                  &in->tokens);
 }
 
 /* The prompt's tokens into in->tokens. */
@@ -166,8 +183,7 @@ static enum status encode(struct intake *in)
         TRY(request_line_messages(l, in->messages, &count));
         return encode_messages(in, count);
     }
-    TRY(need_tokenizer(in));
-    return tokenizer_encode(in->options.tokenizer, l->text, l->bytes, TOKENIZER_ADD_SPECIAL, &in->tokens);
+    return encode_text(in, l->text, l->bytes);
 }
 
 /* Without a seed of its own a request draws by the run's seed and its name, so neither its place in the input
@@ -264,9 +280,7 @@ enum status intake_text(struct intake *in, const char *text, size_t bytes, bool 
         in->messages[0] = (struct chat_message){.role = "user", .content = text, .bytes = bytes};
         status = encode_messages(in, 1);
     } else {
-        status = need_tokenizer(in);
-        if (status == STATUS_OK)
-            status = tokenizer_encode(in->options.tokenizer, text, bytes, TOKENIZER_ADD_SPECIAL, &in->tokens);
+        status = encode_text(in, text, bytes);
     }
     return accept(in, status, number);
 }

@@ -22,6 +22,7 @@ struct intake_options {
     int vocabulary;
     const struct chat *chat;     /* NULL: messages are refused */
     const char *chat_missing;    /* and this says why */
+    bool literal_text;           /* tokens that are spelled in a prompt or a message are plain text */
     struct tokenizer *tokenizer; /* NULL: text prompts and messages are refused */
     size_t longest;              /* bytes of the longest prompt */
 };
@@ -39,7 +40,7 @@ struct intake {
     int next;                      /* its next copy */
     bool waits;                    /* some of its copies are still to be added */
     struct chat_message *messages; /* [REQUEST_LINE_MESSAGE_LIMIT] */
-    char *rendered;                /* [longest] */
+    struct chat_prompt rendered;   /* of options.longest bytes */
     uint64_t *ids[2]; /* [2 * INTAKE_IDS] hashed sets of ids: the newer one, and the one before */
     int id_count;     /* in ids[0] */
     int64_t requests, refused;

@@ -53,7 +53,7 @@ void tokenizer_close(struct tokenizer *t)
 /* One call of tokenizer_encode on its way down. */
 struct encoding {
     struct tokenizer_parts *parts;
-    bool literal;
+    struct tokenizer_literal literal;
     const char *start;      /* of the text as it came */
     const char *normalized; /* beginning of the text that the normalizer gave; NULL: not that of the whole */
     struct tokens *out;
@@ -93,19 +93,39 @@ static enum status take_normalized(void *context, const char *text, size_t bytes
     return tokenizer_split_run(e->parts->split, text, bytes, &taker);
 }
 
+/* Is any of this text in a literal stretch? */
+static bool is_literal(const struct tokenizer_literal *literal, const char *text, size_t bytes)
+{
+    size_t begin = literal->count > 0 ? (size_t)(text - literal->origin) : 0;
+
+    for (int i = 0; i < literal->count; i++)
+        if (literal->spans[i].begin < begin + bytes && literal->spans[i].end > begin)
+            return true;
+    return false;
+}
+
 /* Text between the added tokens of the text as it came, or one of these. */
 static enum status take_raw(void *context, const char *text, size_t bytes,
                             const struct tokenizer_added_token *token)
 {
     struct encoding *e = context;
     struct tokenizer_added_taker taker = {.take = take_normalized, .context = e};
-    bool first = text == e->start;
+    struct tokenizer_literal literal = e->literal;
+    struct tokenizer_span whole = {0};
+    const char *raw = text;
+    size_t raw_bytes = bytes;
 
     if (token)
         return tokens_append(e->out, token->id);
-    TRY(tokenizer_normal_run(&e->parts->pipeline.normal, first, &text, &bytes));
-    e->normalized = first ? text : NULL;
-    return tokenizer_added_run(&e->parts->added, true, e->literal, text, bytes, &taker);
+    TRY(tokenizer_normal_run(&e->parts->pipeline.normal, text == e->start, &text, &bytes));
+    e->normalized = raw == e->start ? text : NULL;
+    if (text != raw) { /* the stretches cannot be found any more: all is literal, or nothing */
+        whole.end = bytes;
+        literal.count = is_literal(&e->literal, raw, raw_bytes);
+        literal.origin = text;
+        literal.spans = &whole;
+    }
+    return tokenizer_added_run(&e->parts->added, true, &literal, text, bytes, &taker);
 }
 
 static enum status append_all(struct tokens *out, const int32_t *ids, int count)
@@ -122,28 +142,64 @@ static enum status encode(struct encoding *e, const char *text, size_t bytes, bo
 
     e->start = text;
     TRY(append_all(e->out, p->before, add_special ? p->before_count : 0));
-    TRY(tokenizer_added_run(&e->parts->added, false, e->literal, text, bytes, &taker));
+    TRY(tokenizer_added_run(&e->parts->added, false, &e->literal, text, bytes, &taker));
     return append_all(e->out, p->after, add_special ? p->after_count : 0);
+}
+
+/* The ids of valid UTF-8, of which the stretches in e->literal are plain; what failed leaves the list as it
+ * was. */
+static enum status encode_text(struct tokenizer *t, struct encoding *e, const char *text, size_t bytes,
+                               bool add_special)
+{
+    int count = e->out->count;
+    enum status status;
+
+    e->parts = &t->parts;
+    e->literal.origin = text;
+    status = encode(e, text, bytes, add_special);
+    if (status != STATUS_OK)
+        e->out->count = count;
+    return status;
+}
+
+static enum status check_length(size_t bytes)
+{
+    if (bytes > TOKENIZER_TEXT_LIMIT)
+        return FAIL(STATUS_BAD_INPUT, "text of %zu bytes; at most %d can be encoded at once", bytes,
+                    TOKENIZER_TEXT_LIMIT);
+    return STATUS_OK;
 }
 
 enum status tokenizer_encode(struct tokenizer *t, const char *text, size_t bytes, unsigned flags,
                              struct tokens *out)
 {
-    struct encoding e = {.parts = &t->parts, .literal = flags & TOKENIZER_LITERAL, .out = out};
-    int count = out->count;
-    enum status status;
+    struct encoding e = {.out = out};
+    struct tokenizer_span all;
 
-    if (bytes > TOKENIZER_TEXT_LIMIT)
-        return FAIL(STATUS_BAD_INPUT, "text of %zu bytes; at most %d can be encoded at once", bytes,
-                    TOKENIZER_TEXT_LIMIT);
+    TRY(check_length(bytes));
     if (t->parts.pipeline.prefix_space || !utf8_valid(text, bytes)) {
         bytes = utf8_repair(t->text + 1, text, bytes);
         text = t->text + 1;
     }
-    status = encode(&e, text, bytes, flags & TOKENIZER_ADD_SPECIAL);
-    if (status != STATUS_OK)
-        out->count = count;
-    return status;
+    all = (struct tokenizer_span){.end = bytes};
+    e.literal.spans = &all;
+    e.literal.count = flags & TOKENIZER_LITERAL && bytes > 0;
+    return encode_text(t, &e, text, bytes, flags & TOKENIZER_ADD_SPECIAL);
+}
+
+enum status tokenizer_encode_spans(struct tokenizer *t, const char *text, size_t bytes,
+                                   const struct tokenizer_span *plain, int count, struct tokens *out)
+{
+    struct encoding e = {.out = out, .literal = {.spans = plain, .count = count}};
+
+    TRY(check_length(bytes));
+    if (!utf8_valid(text, bytes))
+        return FAIL(STATUS_BUG, "text with plain stretches must be valid UTF-8");
+    if (t->parts.pipeline.prefix_space) {
+        memcpy(t->text + 1, text, bytes);
+        text = t->text + 1;
+    }
+    return encode_text(t, &e, text, bytes, false);
 }
 
 int tokenizer_size(const struct tokenizer *t)

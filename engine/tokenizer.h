@@ -8,6 +8,7 @@
 #define TOKENIZER_H
 
 #include "engine/base/status.h"
+#include "engine/tokenizer_added.h"
 #include "engine/tokens.h"
 
 #include <stdbool.h>
@@ -31,6 +32,11 @@ enum { TOKENIZER_TEXT_LIMIT = 16 << 20 /* bytes of one text; longer ones are STA
  * two threads at once on one tokenizer. */
 enum status tokenizer_encode(struct tokenizer *t, const char *text, size_t bytes, unsigned flags,
                              struct tokens *out);
+
+/* The same for text that is plain in some stretches, such as what users wrote inside a chat: no added token
+ * is found there, and nothing is added. The text must be valid UTF-8, the stretches in order. */
+enum status tokenizer_encode_spans(struct tokenizer *t, const char *text, size_t bytes,
+                                   const struct tokenizer_span *plain, int count, struct tokens *out);
 
 /* One more than the largest id that has a token. Ids from here on must never be sampled. */
 int tokenizer_size(const struct tokenizer *t);

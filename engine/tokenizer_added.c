@@ -156,14 +156,32 @@ static void widen(const struct tokenizer_added_token *token, const char *text, s
     }
 }
 
-enum status tokenizer_added_run(const struct tokenizer_added *a, bool normalized, bool literal,
-                                const char *text, size_t bytes, const struct tokenizer_added_taker *taker)
+/* Where the search goes on from `at`, and how far a token may reach: up to the next literal stretch. *next is
+ * the number of that stretch. */
+static size_t pass_literal(const struct tokenizer_literal *literal, size_t base, size_t at, size_t bytes,
+                           int *next, size_t *limit)
+{
+    for (; *next < literal->count && literal->spans[*next].begin <= base + at; ++*next)
+        if (literal->spans[*next].end > base + at)
+            at = literal->spans[*next].end - base;
+    *limit = *next < literal->count && literal->spans[*next].begin < base + bytes
+                 ? literal->spans[*next].begin - base
+                 : bytes;
+    return at;
+}
+
+enum status tokenizer_added_run(const struct tokenizer_added *a, bool normalized,
+                                const struct tokenizer_literal *literal, const char *text, size_t bytes,
+                                const struct tokenizer_added_taker *taker)
 {
     const struct tokenizer_added_set *set = &a->sets[normalized];
-    size_t done = 0;
+    size_t base = literal->count > 0 ? (size_t)(text - literal->origin) : 0;
+    size_t limit, done = 0;
+    int next = 0;
 
-    for (size_t at = 0; !literal && set->count > 0 && at < bytes;) {
-        const struct tokenizer_added_token *token = longest(a, set, text + at, bytes - at);
+    for (size_t at = 0;
+         set->count > 0 && (at = pass_literal(literal, base, at, bytes, &next, &limit)) < bytes;) {
+        const struct tokenizer_added_token *token = longest(a, set, text + at, limit - at);
         size_t range[2] = {at, at + (token ? token->bytes : 1)};
         bool alone = true;
 
@@ -178,7 +196,7 @@ enum status tokenizer_added_run(const struct tokenizer_added *a, bool normalized
         if (range[0] > done)
             TRY(taker->take(taker->context, text + done, range[0] - done, NULL));
         TRY(taker->take(taker->context, text + range[0], range[1] - range[0], token));
-        done = range[1];
+        at = done = range[1];
     }
     return done < bytes ? taker->take(taker->context, text + done, bytes - done, NULL) : STATUS_OK;
 }

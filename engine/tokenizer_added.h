@@ -66,8 +66,22 @@ struct tokenizer_added_taker {
     void *context;
 };
 
-/* Cuts `text`, valid UTF-8, at the tokens of one set; with `literal` none is looked for. */
-enum status tokenizer_added_run(const struct tokenizer_added *a, bool normalized, bool literal,
-                                const char *text, size_t bytes, const struct tokenizer_added_taker *taker);
+/* A stretch of text, from one byte to before another. */
+struct tokenizer_span {
+    size_t begin, end;
+};
+
+/* Stretches in which no token is looked for: none begins or ends there, or reaches over one. In order, none
+ * empty. */
+struct tokenizer_literal {
+    const char *origin; /* what the stretches are counted from; the text lies in it */
+    const struct tokenizer_span *spans;
+    int count;
+};
+
+/* Cuts `text`, valid UTF-8, at the tokens of one set. */
+enum status tokenizer_added_run(const struct tokenizer_added *a, bool normalized,
+                                const struct tokenizer_literal *literal, const char *text, size_t bytes,
+                                const struct tokenizer_added_taker *taker);
 
 #endif

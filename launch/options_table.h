@@ -90,6 +90,7 @@ struct options {
     bool ordered;
     bool chat;
     bool add_special_tokens;
+    bool literal_text;
     const char *stats; /* NULL: none */
 
     /* what is generated */

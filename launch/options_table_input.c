@@ -71,6 +71,13 @@ static const struct options_row rows[] = {
      .field = OPTIONS_FIELD(chat),
      .commands = OPTIONS_GENERATE,
      .help = "each prompt is a user's message, put into the model's chat format"},
+    {.name = "literal-text",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(literal_text),
+     .commands = OPTIONS_GENERATE | OPTIONS_TOKENIZE,
+     .help =
+         "the names of tokens in a text, such as <|eot|>, are plain text; in a chat only those that stand in "
+         "messages. Without it they are the tokens, as with Hugging Face"},
     {.name = "add-special-tokens",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(add_special_tokens),

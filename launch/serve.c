@@ -71,6 +71,7 @@ static enum status generate(struct serve *s)
                                        .output = p->answers,
                                        .form = o->input == OPTIONS_TEXT ? PROMPTS_TEXT : PROMPTS_LINES,
                                        .chat = o->chat,
+                                       .literal_text = o->literal_text,
                                        .input_json = o->input == OPTIONS_JSONL,
                                        .output_json = options_output_json(o),
                                        .whole = o->no_stream,

@@ -39,7 +39,7 @@ struct work {
     struct tokenizer *tokenizer;
     struct tokens tokens;
     struct chat_message *messages; /* [MESSAGE_LIMIT] */
-    char *prompt;                  /* [TOKENIZER_TEXT_LIMIT] */
+    struct chat_prompt prompt;     /* of TOKENIZER_TEXT_LIMIT bytes */
     char *shown;                   /* [room] */
     size_t room;
     int64_t refused, lines;
@@ -60,17 +60,20 @@ static void write_ids(FILE *out, const struct tokens *tokens, const char *betwee
         fprintf(out, "%s%" PRId32, i > 0 ? between : "", tokens->ids[i]);
 }
 
-static enum status encode(struct work *w, const char *text, size_t bytes, bool add_special)
+static enum status encode(struct work *w, const char *text, size_t bytes)
 {
+    unsigned flags = (w->job->add_special_tokens ? TOKENIZER_ADD_SPECIAL : 0) |
+                     (w->job->literal_text ? TOKENIZER_LITERAL : 0);
+
     w->tokens.count = 0;
-    return tokenizer_encode(w->tokenizer, text, bytes, add_special ? TOKENIZER_ADD_SPECIAL : 0, &w->tokens);
+    return tokenizer_encode(w->tokenizer, text, bytes, flags, &w->tokens);
 }
 
 static enum status answer_text(struct work *w, json_t *text)
 {
     if (!json_is_string(text))
         return FAIL(STATUS_BAD_INPUT, "\"text\" must be a string");
-    TRY(encode(w, json_string_value(text), json_string_length(text), w->job->add_special_tokens));
+    TRY(encode(w, json_string_value(text), json_string_length(text)));
     fputs("{\"ids\":[", w->job->output);
     write_ids(w->job->output, &w->tokens, ",");
     fputs("]}", w->job->output);
@@ -117,28 +120,46 @@ static enum status find_chat(const struct work *w, const struct chat **out)
     return status;
 }
 
-static enum status answer_messages(struct work *w, json_t *messages, json_t *generation)
+/* What a template may be told beside the messages. */
+static enum status read_settings(json_t *line, struct chat_job *job)
+{
+    json_t *generation = json_object_get(line, "add_generation_prompt");
+    json_t *settings = json_object_get(line, "chat_template_kwargs");
+    json_t *thinking = json_object_get(settings, "enable_thinking");
+
+    if (generation && !json_is_boolean(generation))
+        return FAIL(STATUS_BAD_INPUT, "\"add_generation_prompt\" must be true or false");
+    if (settings && (!json_is_object(settings) || json_object_size(settings) != (thinking != NULL) ||
+                     (thinking && !json_is_boolean(thinking))))
+        return FAIL(STATUS_BAD_INPUT,
+                    "\"chat_template_kwargs\" must be an object with \"enable_thinking\", true or false");
+    job->generation_prompt = !json_is_false(generation);
+    job->no_thinking = json_is_false(thinking);
+    return STATUS_OK;
+}
+
+static enum status answer_messages(struct work *w, json_t *messages, json_t *line)
 {
     size_t count = json_array_size(messages);
+    struct chat_job job = {.messages = w->messages, .count = (int)count};
     const struct chat *chat;
-    size_t bytes;
 
     if (!json_is_array(messages))
         return FAIL(STATUS_BAD_INPUT, "\"messages\" must be a list");
     if (count > MESSAGE_LIMIT)
         return FAIL(STATUS_BAD_INPUT, "%zu messages; there may be %d", count, MESSAGE_LIMIT);
-    if (generation && !json_is_boolean(generation))
-        return FAIL(STATUS_BAD_INPUT, "\"add_generation_prompt\" must be true or false");
+    TRY(read_settings(line, &job));
     for (size_t i = 0; i < count; i++)
         TRY(read_message(json_array_get(messages, i), i, &w->messages[i]));
     TRY(find_chat(w, &chat));
-    TRY(chat_render(chat, w->messages, (int)count, !json_is_false(generation), w->prompt,
-                    TOKENIZER_TEXT_LIMIT, &bytes));
-    TRY(encode(w, w->prompt, bytes, false));
+    TRY(chat_render(chat, &job, &w->prompt));
+    w->tokens.count = 0;
+    TRY(tokenizer_encode_spans(w->tokenizer, w->prompt.text, w->prompt.bytes, w->prompt.content,
+                               w->prompt.content_count, &w->tokens));
     fputs("{\"ids\":[", w->job->output);
     write_ids(w->job->output, &w->tokens, ",");
     fputs("],\"prompt\":\"", w->job->output);
-    write_escaped(w->job->output, w->prompt, bytes);
+    write_escaped(w->job->output, w->prompt.text, w->prompt.bytes);
     fputs("\"}", w->job->output);
     return STATUS_OK;
 }
@@ -201,8 +222,7 @@ static enum status answer_object(struct work *w, const struct json *line)
         return ids ? answer_ids(w, ids) : FAIL(STATUS_BAD_INPUT, "the line needs a key \"ids\"");
     if (!text == !messages)
         return FAIL(STATUS_BAD_INPUT, "the line needs either a key \"text\" or a key \"messages\"");
-    return text ? answer_text(w, text)
-                : answer_messages(w, messages, json_object_get(line->root, "add_generation_prompt"));
+    return text ? answer_text(w, text) : answer_messages(w, messages, line->root);
 }
 
 static enum status answer_json(struct work *w, const char *text, size_t bytes)
@@ -241,7 +261,7 @@ static enum status answer_plain(struct work *w, const char *text, size_t bytes)
 {
     if (w->job->detokenize)
         return answer_numbers(w, text, bytes);
-    TRY(encode(w, text, bytes, w->job->add_special_tokens));
+    TRY(encode(w, text, bytes));
     write_ids(w->job->output, &w->tokens, " ");
     return STATUS_OK;
 }
@@ -299,6 +319,18 @@ static enum status answer_all(struct work *w)
     return STATUS_OK;
 }
 
+/* Content is noted only where it is to be plain. */
+static enum status open_prompt(struct work *w)
+{
+    w->prompt.capacity = TOKENIZER_TEXT_LIMIT;
+    TRY(arena_take(&w->arena, w->prompt.capacity, "a prompt", &w->prompt.text));
+    if (!w->job->literal_text)
+        return STATUS_OK;
+    w->prompt.content_capacity = MESSAGE_LIMIT * CHAT_PROMPT_PARTS;
+    return arena_take_array(&w->arena, MESSAGE_LIMIT * CHAT_PROMPT_PARTS, sizeof *w->prompt.content,
+                            "content of messages", &w->prompt.content);
+}
+
 static enum status open_work(struct work *w)
 {
     TRY(tokenizer_open(&w->tokenizer, w->job->directory));
@@ -306,10 +338,11 @@ static enum status open_work(struct work *w)
     w->tokens.capacity = TOKEN_LIMIT;
     TRY(arena_open(&w->arena, "lines of text",
                    PROMPTS_LIMIT + TOKENIZER_TEXT_LIMIT + TOKEN_LIMIT * sizeof *w->tokens.ids +
-                       MESSAGE_LIMIT * sizeof *w->messages + w->room + (1 << 20)));
+                       MESSAGE_LIMIT * (sizeof *w->messages + CHAT_PROMPT_PARTS * sizeof *w->prompt.content) +
+                       w->room + (1 << 20)));
     TRY(arena_take_array(&w->arena, TOKEN_LIMIT, sizeof *w->tokens.ids, "ids", &w->tokens.ids));
     TRY(arena_take_array(&w->arena, MESSAGE_LIMIT, sizeof *w->messages, "messages", &w->messages));
-    TRY(arena_take(&w->arena, TOKENIZER_TEXT_LIMIT, "a prompt", &w->prompt));
+    TRY(open_prompt(w));
     TRY(arena_take(&w->arena, w->room, "text of a token", &w->shown));
     return prompts_open(&w->prompts, &w->arena, w->job->input, PROMPTS_LINES);
 }
@@ -367,7 +400,8 @@ enum status tokenize_run(const struct options *o, const struct environment *e, i
                                .output = fdopen(answers, "w"),
                                .jsonl = o->input == OPTIONS_JSONL,
                                .detokenize = o->command == OPTIONS_DETOKENIZE,
-                               .add_special_tokens = o->add_special_tokens};
+                               .add_special_tokens = o->add_special_tokens,
+                               .literal_text = o->literal_text};
     enum status status;
 
     if (!job.output)

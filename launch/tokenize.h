@@ -5,7 +5,8 @@
  *                lines                       jsonl
  *     tokenize   text -> "12 7 5"            {"text": ...} -> {"ids": [12, 7, 5]}
  *                                            {"messages": [{"role", "content"}, ...],
- * "add_generation_prompt": true}
+ *                                             "add_generation_prompt": true,
+ *                                             "chat_template_kwargs": {"enable_thinking": true}}
  *                                                -> {"ids": [...], "prompt": ...}
  *     detokenize "12 7 5" -> text            {"ids": [12, 7, 5]} -> {"text": ...}
  *
@@ -28,6 +29,7 @@ struct tokenize_job {
     bool jsonl;
     bool detokenize;
     bool add_special_tokens; /* what the post-processor adds, such as BOS; never to messages */
+    bool literal_text;       /* tokens that are spelled in a text, or in a message, are plain text */
 };
 
 /* Reads input to its end. A failure of one line is no failure here, but for `lines`. */

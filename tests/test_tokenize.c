@@ -101,6 +101,25 @@ static void json_lines_become_ids_and_back(void **state)
         "{\"text\":\"<|begin_of_text|>In the beginning\\n\\n\"}\n{\"text\":\"\"}\n{\"text\":\"\uFFFD\"}\n");
 }
 
+/* Ids of the plain "<|eot|>" from Hugging Face tokenizers, added tokens taken out; the template's tokens stay
+ * what they are. */
+static void literal_text_holds_no_special_tokens_but_those_of_the_template(void **state)
+{
+    static const char lines[] = "{\"text\":\"<|eot|>\"}\n"
+                                "{\"messages\":[{\"role\":\"user\",\"content\":\"<|eot|>\"}],"
+                                "\"add_generation_prompt\":false}\n";
+
+    (void)state;
+    need_demo();
+    expect((struct tokenize_job){.directory = demo, .jsonl = true}, lines, STATUS_OK,
+           "{\"ids\":[6133]}\n{\"ids\":[6128,6130,1055,6131,268,6133,6133],\"prompt\":"
+           "\"<|begin_of_text|><|header_start|>user<|header_end|>\\n\\n<|eot|><|eot|>\"}\n");
+    expect((struct tokenize_job){.directory = demo, .jsonl = true, .literal_text = true}, lines, STATUS_OK,
+           "{\"ids\":[27,91,68,331,91,29]}\n{\"ids\":[6128,6130,1055,6131,268,27,91,68,331,91,29,6133],"
+           "\"prompt\":"
+           "\"<|begin_of_text|><|header_start|>user<|header_end|>\\n\\n<|eot|><|eot|>\"}\n");
+}
+
 static const char *const wrong[] = {
     "",
     "x",
@@ -117,6 +136,10 @@ static const char *const wrong[] = {
     "{\"messages\":[{\"role\":\"user\",\"content\":\"\",\"tool_calls\":[]}]}",
     "{\"messages\":[],\"add_generation_prompt\":1}",
     "{\"text\":\"a\",\"text\":\"a\"}",
+    "{\"messages\":[]}",
+    "{\"messages\":[],\"chat_template_kwargs\":1}",
+    "{\"messages\":[],\"chat_template_kwargs\":{\"enable_thinking\":1}}",
+    "{\"messages\":[],\"chat_template_kwargs\":{\"date\":1}}",
 };
 
 static void a_json_line_that_is_wrong_becomes_one_error_line(void **state)
@@ -170,7 +193,7 @@ static void text_needs_the_tokenizer_alone_and_messages_the_model_type(void **st
     struct folder folder = folder_make();
     struct json tokenizer = {0};
     struct answers answers;
-    static const char input[] = "{\"text\":\"!\"}\n{\"messages\":[]}\n";
+    static const char input[] = "{\"text\":\"!\"}\n{\"messages\":[{\"role\":\"user\",\"content\":\"\"}]}\n";
 
     (void)state;
     need_demo();
@@ -184,50 +207,96 @@ static void text_needs_the_tokenizer_alone_and_messages_the_model_type(void **st
     free(answers.text);
     folder_write(&folder, "config.json", "{\"model_type\":\"llama4\",\"x\":1e9}", 31);
     expect((struct tokenize_job){.directory = folder.path, .jsonl = true}, input, STATUS_OK,
-           "{\"ids\":[0]}\n{\"ids\":[6128,6130,525,472,701,6131,268],\"prompt\":"
-           "\"<|begin_of_text|><|header_start|>assistant<|header_end|>\\n\\n\"}\n");
+           "{\"ids\":[0]}\n{\"ids\":[6128,6130,1055,6131,268,6133,6130,525,472,701,6131,268],\"prompt\":"
+           "\"<|begin_of_text|><|header_start|>user<|header_end|>\\n\\n<|eot|>"
+           "<|header_start|>assistant<|header_end|>\\n\\n\"}\n");
     folder_write(&folder, "config.json", "{\"model_type\":\"mixtral\"}", 24);
     expect((struct tokenize_job){.directory = folder.path, .jsonl = true}, input, STATUS_OK,
-           "{\"ids\":[0]}\n{\"error\":\"there is no chat renderer for model_type \\\"mixtral\\\": send "
-           "complete prompts "
-           "instead\"}\n");
+           "{\"ids\":[0]}\n{\"error\":\"the tokenizer has no token \\\"<s>\\\", which chats of mixtral are "
+           "made of: send complete prompts instead\"}\n");
+    folder_write(&folder, "config.json", "{\"model_type\":\"olmoe\"}", 22);
+    expect((struct tokenize_job){.directory = folder.path, .jsonl = true}, input, STATUS_OK,
+           "{\"ids\":[0]}\n{\"error\":\"there is no chat renderer for model_type \\\"olmoe\\\": send "
+           "complete prompts instead\"}\n");
     folder_remove(&folder);
 }
 
-/* Every line of Llama 4's chat gold through the whole command, where the vocabulary is there. */
-static void the_llama4_chat_gold_goes_through_the_command(void **state)
+/* Gold as a request: its variables are the template's settings. */
+static void ask(FILE *out, json_t *line)
 {
-    static const char directory[] = "../shared/tokenizers/llama4";
-    FILE *file = fopen("tests/golden/tokenizers/llama4_chat.jsonl", "r");
-    struct answers answers;
-    static char gold[1 << 16];
-    size_t bytes = fread(gold, 1, sizeof gold, file);
-    char *answer, *wanted = gold;
-    int lines = 0;
+    json_t *request = json_pack("{s:O,s:O,s:O}", "messages", json_object_get(line, "messages"),
+                                "add_generation_prompt", json_object_get(line, "add_generation_prompt"),
+                                "chat_template_kwargs", json_object_get(line, "vars"));
 
-    (void)state;
-    fclose(file);
-    if (!file_exists("../shared/tokenizers/llama4/tokenizer.json")) {
+    json_dumpf(request, out, JSON_COMPACT);
+    fputc('\n', out);
+    json_decref(request);
+}
+
+/* Every line of a chat gold through the whole command, where the vocabulary is there. */
+static bool compare_chats(const char *name, int lines)
+{
+    char directory[256], path[512], *line = NULL, *requests = NULL, *answer;
+    size_t room = 0, bytes = 0;
+    struct json gold[64];
+    struct answers answers;
+    FILE *file, *in;
+    int count = 0;
+
+    snprintf(directory, sizeof directory, "../shared/tokenizers/%s", name);
+    snprintf(path, sizeof path, "%s/tokenizer.json", directory);
+    if (!file_exists(path)) {
         print_message("skipped: %s (not there)\n", directory);
-        skip();
+        return false;
     }
-    answers = run((struct tokenize_job){.directory = directory, .jsonl = true}, gold, bytes);
+    snprintf(path, sizeof path, "tests/golden/tokenizers/%s_chat.jsonl", name);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    in = open_memstream(&requests, &bytes);
+    for (ssize_t length; (length = getline(&line, &room, file)) > 0; count++) {
+        gold[count] = (struct json){0};
+        assert_int_equal(json_open(&gold[count], "gold", line, (size_t)length, 0), STATUS_OK);
+        ask(in, gold[count].root);
+    }
+    fclose(in);
+    fclose(file);
+    assert_int_equal(count, lines);
+    answers = run((struct tokenize_job){.directory = directory, .jsonl = true}, requests, bytes);
     assert_int_equal(answers.status, STATUS_OK);
-    for (answer = answers.text; *answer; lines++) {
-        struct json got = {0}, line = {0};
-        char *end = strchr(answer, '\n'), *stop = strchr(wanted, '\n');
+    answer = answers.text;
+    for (int i = 0; i < count; i++) {
+        struct json got = {0};
+        char *end = strchr(answer, '\n');
+        bool refused = json_object_get(gold[i].root, "error");
 
         assert_int_equal(json_open(&got, "answer", answer, (size_t)(end - answer), 0), STATUS_OK);
-        assert_int_equal(json_open(&line, "gold", wanted, (size_t)(stop - wanted), 0), STATUS_OK);
-        assert_true(json_equal(json_object_get(got.root, "ids"), json_object_get(line.root, "ids")));
-        assert_true(json_equal(json_object_get(got.root, "prompt"), json_object_get(line.root, "prompt")));
+        for (int key = 0; key < (refused ? 1 : 2); key++) {
+            const char *keys[2][2] = {{"ids", "prompt"}, {"error", ""}};
+            const char *what = keys[refused][key];
+
+            assert_true(json_equal(json_object_get(got.root, what), json_object_get(gold[i].root, what)));
+        }
         json_close(&got);
-        json_close(&line);
+        json_close(&gold[i]);
         answer = end + 1;
-        wanted = stop + 1;
     }
-    assert_int_equal(lines, 16);
+    print_message("%s: %d chats equal\n", name, count);
     free(answers.text);
+    free(requests);
+    free(line);
+    return true;
+}
+
+static void every_chat_gold_goes_through_the_command(void **state)
+{
+    bool there = true;
+
+    (void)state;
+    there &= compare_chats("llama4", 16);
+    there &= compare_chats("qwen3", 32);
+    there &= compare_chats("mixtral", 16);
+    if (!there)
+        skip();
 }
 
 static void a_full_disk_is_a_failure(void **state)
@@ -250,10 +319,11 @@ int main(void)
         cmocka_unit_test(plain_lines_become_ids_and_back),
         cmocka_unit_test(plain_lines_that_cannot_be_answered_stay_empty_and_end_in_failure),
         cmocka_unit_test(json_lines_become_ids_and_back),
+        cmocka_unit_test(literal_text_holds_no_special_tokens_but_those_of_the_template),
         cmocka_unit_test(a_json_line_that_is_wrong_becomes_one_error_line),
         cmocka_unit_test(text_of_any_bytes_goes_round),
         cmocka_unit_test(text_needs_the_tokenizer_alone_and_messages_the_model_type),
-        cmocka_unit_test(the_llama4_chat_gold_goes_through_the_command),
+        cmocka_unit_test(every_chat_gold_goes_through_the_command),
         cmocka_unit_test(a_full_disk_is_a_failure),
     };
 

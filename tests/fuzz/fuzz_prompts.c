@@ -57,20 +57,47 @@ static void decode(const struct tokens *tokens)
     }
 }
 
+/* What a user wrote is plain text: its tokens are no special ones, whatever they are named. */
+static void check_plain(const struct chat_prompt *p, const struct tokens *tokens)
+{
+    int specials = 0;
+
+    for (int i = 0; i < tokens->count; i++) {
+        size_t bytes;
+        bool special;
+
+        tokenizer_bytes(tokenizer, tokens->ids[i], &bytes, &special);
+        specials += special;
+    }
+    if (specials != 6 || p->content_count > 2)
+        abort();
+}
+
 static void serve(const char *text, size_t bytes)
 {
     static char rendered[TEXT_BYTES];
     static int32_t ids[IDS];
     struct tokens tokens = {.ids = ids, .capacity = IDS};
     struct chat_message message = {.role = "user", .content = text, .bytes = bytes};
-    size_t length;
+    struct chat_job job = {.messages = &message, .count = 1, .generation_prompt = true};
+    struct tokenizer_span content[CHAT_PROMPT_PARTS];
+    struct chat_prompt p = {.text = rendered,
+                            .capacity = sizeof rendered,
+                            .content = content,
+                            .content_capacity = CHAT_PROMPT_PARTS};
 
     if (tokenizer_encode(tokenizer, text, bytes, TOKENIZER_ADD_SPECIAL, &tokens) == STATUS_OK)
         decode(&tokens);
-    if (chat_render(chat, &message, 1, true, rendered, sizeof rendered, &length) == STATUS_OK) {
-        tokens.count = 0;
-        if (tokenizer_encode(tokenizer, rendered, length, 0, &tokens) == STATUS_OK)
-            decode(&tokens);
+    if (chat_render(chat, &job, &p) != STATUS_OK)
+        return;
+    tokens.count = 0;
+    if (tokenizer_encode(tokenizer, rendered, p.bytes, 0, &tokens) == STATUS_OK)
+        decode(&tokens);
+    tokens.count = 0;
+    if (tokenizer_encode_spans(tokenizer, rendered, p.bytes, content, p.content_count, &tokens) ==
+        STATUS_OK) {
+        decode(&tokens);
+        check_plain(&p, &tokens);
     }
 }
 
