@@ -8,7 +8,7 @@
 #include "launch/process.h"
 #include "launch/serve.h"
 #include "launch/tokenize.h"
-#include "launch/topology.h"
+#include "launch/version.h"
 
 #include <stdio.h>
 
@@ -56,27 +56,13 @@ static const struct command *find(int command)
     return NULL;
 }
 
-static void print_version(void)
-{
-#ifdef __clang__
-    const char *compiler = __VERSION__;
-#else
-    const char *compiler = "gcc " __VERSION__;
-#endif
-    char mpi[64];
-
-    process_library(mpi);
-    printf("switchyard %s\ncompiler   %s\nmpi        %s\nhwloc      %s\nbackends   reference, cpu\n",
-           SWITCHYARD_VERSION, compiler, mpi, topology_library());
-}
-
 /* --help and --version, before MPI starts; once, whatever the number of ranks. */
 static int answer(const struct options *o, const struct environment *e)
 {
     if (e->launcher_rank > 0)
         return 0;
     if (o->request == OPTIONS_VERSION)
-        print_version();
+        version_print(stdout);
     else
         options_help(stdout, o->command);
     return fflush(stdout) == 0 ? 0 : status_exit_code(STATUS_IO);

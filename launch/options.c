@@ -406,6 +406,17 @@ static enum status parse_rest(struct options *o, int argc, char *const *argv)
     return STATUS_OK;
 }
 
+/* "bench --help", "help bench": the list of commands, as there is no command of that name alone. */
+static bool asks_for_list(int argc, char *const *argv)
+{
+    char names[LIST_BYTES];
+
+    if (argc < 2 || (strcmp(argv[1], "--help") != 0 && strcmp(argv[1], "-h") != 0))
+        return false;
+    list_commands(names, argv[0]);
+    return names[0] != '\0';
+}
+
 /* --help or --version in front of everything; false: neither. */
 static bool parse_question(struct options *o, int argc, char *const *argv)
 {
@@ -420,6 +431,8 @@ static bool parse_question(struct options *o, int argc, char *const *argv)
         o->request = OPTIONS_HELP;
         o->command = command ? command->command : 0;
     }
+    if (asks_for_list(argc, argv))
+        o->request = OPTIONS_HELP;
     return o->request != OPTIONS_RUN;
 }
 

@@ -32,7 +32,7 @@ static void print_wrapped(FILE *out, const char *text)
 
 static void print_row(FILE *out, const struct options_row *row)
 {
-    const char *preset = row->preset ? row->preset : row->unset;
+    const char *preset = options_table_default(row);
     char text[1024];
 
     fputs("  ", out);
@@ -44,8 +44,6 @@ static void print_row(FILE *out, const struct options_row *row)
     if (row->value)
         fprintf(out, " %s", row->value);
     fputc('\n', out);
-    if (row->type == OPTIONS_FLAG)
-        preset = "off";
     if (preset)
         snprintf(text, sizeof text, "%s (default: %s)", row->help, preset);
     else

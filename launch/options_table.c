@@ -37,3 +37,10 @@ const struct options_command_row *options_table_command(int command)
             return c;
     return NULL;
 }
+
+const char *options_table_default(const struct options_row *row)
+{
+    if (row->type == OPTIONS_FLAG)
+        return "off";
+    return row->preset ? row->preset : row->unset;
+}

@@ -207,6 +207,9 @@ const struct options_row *options_table_row(int index);
 
 extern const struct options_command_row options_table_commands[];
 
+/* The default in words, as help shows it; NULL: none to show. */
+const char *options_table_default(const struct options_row *row);
+
 /* NULL: there is no such command. */
 const struct options_command_row *options_table_command(int command);
 

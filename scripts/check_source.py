@@ -22,6 +22,9 @@ module's name instead: what the parts of one module tell each other is that modu
 
 Confined calls stand in the table CONFINED below: MPI, NCCL and CUDA names, getenv, exit and the heap.
 
+Environment. What is read from it belongs to others: launchers, Hugging Face, the system. Each variable that a file with
+getenv names in a string must stand in VARIABLES below; there is no switch of our own.
+
 Sizes. A file has at most 600 lines, a function 80 and 8 parameters; C, CUDA, Python alike, shell its 600 lines. The
 first line (after a #! line) is "name - purpose" in a comment, and an SPDX line follows. No typedef and no struct, union
 or enum whose name ends in _t; no notes to be done later.
@@ -61,6 +64,12 @@ CONFINED = (
      # arena and log, then the files in which a library hands out objects of its own: jansson, PCRE2.
      ("engine/base/arena*", "engine/base/log*", "engine/json*", "engine/tokenizer_split*")),
 )
+
+# Names of environment variables that may be read: all of them others' own.
+VARIABLES = {"HF_HUB_CACHE", "HF_HOME", "HOME", "NO_COLOR", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE",
+             "PMI_RANK", "PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_CPUS_PER_TASK"}
+VARIABLE = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)"')
+READS_VARIABLES = re.compile(r"(?<![.>\w])(?:secure_)?getenv\s*\(")
 
 NOTES = re.compile(r"\b(?:TO" r"DO|FIX" r"ME)\b")
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
@@ -288,12 +297,22 @@ class Check:
             self.report(source.path, 1, f"belongs to no module: list {source.place} in scripts/modules.txt")
             return
         self.check_includes(source)
+        self.check_variables(source)
         for pattern, what, allowed in CONFINED:
             if any(fnmatch.fnmatch(source.path, glob) for glob in allowed):
                 continue
             for match in re.finditer(pattern, source.names):
                 self.report(source.path, line_of(source.names, match.start()),
                             f"{match.group()}: {what} is confined to {', '.join(allowed)}")
+
+    def check_variables(self, source):
+        """Files that may and do read the environment name known variables alone."""
+        if not fnmatch.fnmatch(source.path, "launch/options*") or not READS_VARIABLES.search(source.names):
+            return
+        for match in VARIABLE.finditer(source.text):
+            if match.group(1) not in VARIABLES:
+                self.report(source.path, line_of(source.text, match.start()),
+                            f"{match.group(1)}: an environment variable that is not known; there are none of our own")
 
     def check_includes(self, source):
         """Own header first, then ours downward, then the system's."""
@@ -371,7 +390,7 @@ HEAD = "/* {} - for the self-test\n *\n * SPDX-License-Identifier: Apache-2.0 */
 
 GOOD = {
     "scripts/modules.txt": "# bottom first\nengine/base/status\nkernels/cpu/cpu\ncomm/grid\nengine/model\n"
-                           "launch/main\n",
+                           "launch/options\nlaunch/main\n",
     "scripts/tool.py": "#!/usr/bin/env python3\n# tool.py - x\n# SPDX-License-Identifier: Apache-2.0\n",
     "scripts/run": "#!/bin/bash\n# run - x\n# SPDX-License-Identifier: Apache-2.0\n",
     "engine/meson.build": "# SPDX-License-Identifier: Apache-2.0\n",
@@ -391,6 +410,9 @@ GOOD = {
                       "SMALL int two(void)\n{\n}\n",
     "launch/main.c": "#include \"engine/model.h\"\n\n#include <stdlib.h>\n\n"
                      "int main(int argc, char **argv)\n{\n    exit(0);\n}\n",
+    "launch/options.h": "#include \"engine/model.h\"\n",
+    "launch/options.c": "#include \"launch/options.h\"\n\n#include <stdlib.h>\n\n"
+                        "static const char *home(void)\n{\n    return getenv(\"HOME\");\n}\n",
     "tests/test_model.c": "#include \"engine/model.h\"\n\n#include <stdlib.h>\n\n"
                           "void anything(void)\n{\n    free(malloc(1));\n}\n",
 }
@@ -431,6 +453,8 @@ BREAKS = (
     ("CUDA is confined", "engine/model.c", "static int n = cudaMalloc(1);\n"),
     ("CUDA is confined", "comm/grid.c", "#define HANDLE cublasCreate\n"),
     ("reading the environment is confined", "engine/model.c", "static char *p = getenv (\"A\");\n"),
+    ("there are none of our own", "launch/options.c",
+     "static const char *one(void)\n{\n    return getenv(\"SWITCHYARD_FAST\");\n}\n"),
     ("ending the process is confined", "comm/grid.c", "static void f(void)\n{\n    exit(1);\n}\n"),
     ("the heap is confined", "engine/model.c", "static char *p = malloc(1);\n"),
     ("the heap is confined", "kernels/cpu/cpu_rows.c", "static void f(void)\n{\n    free(p);\n}\n"),

@@ -392,6 +392,8 @@ static void help_and_version_are_answered_first(void **state)
     assert_int_equal(got.command, 0);
     takes("-h");
     assert_int_equal(got.request, OPTIONS_HELP);
+    takes("help inspect");
+    assert_int_equal(got.command, OPTIONS_INSPECT);
     takes("help tokenize");
     assert_int_equal(got.command, OPTIONS_TOKENIZE);
     takes("--version");

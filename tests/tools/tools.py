@@ -189,7 +189,114 @@ def memory(program):
                 expect("what is taken is what was planned", abs(grown / plans[middle][rank] - 1) < near)
 
 
-CASES = {case.__name__: case for case in (large, numbers, dry_run, memory)}
+# -- help, version, manual, completion -----------------------------------------------------------------------------------
+
+def commands_of(program):
+    """The names of all commands."""
+    text = call(program, "--help")[0]
+    return re.findall(r"^  (\w+(?: \w+)?) {2,}\S", text[text.index("Commands\n"):], re.M)
+
+
+def options_of(program, command):
+    """name -> (other spellings, value or "", help with default) as --help of a command shows them."""
+    text = call(program, *command.split(), "--help")[0]
+    found = {}
+    for head, body in re.findall(r"^  (-\S.*)\n((?: {8}.*\n)+)", text, re.M):
+        names = [word for word in re.split(r",? ", head) if word.startswith("-")]
+        value = head[head.index(names[-1]) + len(names[-1]):].strip()
+        found[names[-1]] = (names[:-1], value, " ".join(body.split()))
+    return found
+
+
+def version(program):
+    """--version names everything that was compiled in, once."""
+    text = call(program, "--version")[0]
+    for line in (r"switchyard \d+\.\d+\.\d+", r"compiler +(gcc|.*[Cc]lang) ?\d+.*", r"mpi +(Open MPI|MPICH) \d+\.\d+.*",
+                 r"libraries +hwloc \d\S*, jansson \d\S*, PCRE2 \d\S*, utf8proc \d\S*",
+                 r"backends +reference, cpu \(portable.*; this machine: \w+\)", r"exchanges +alone, mpi, shared",
+                 r"cuda +no", r"nccl +no"):
+        expect(f"--version has {line}", re.search(f"^{line}$", text, re.M) is not None)
+    done = program.run(3, "--version")
+    expect("three ranks say it once", done.returncode == 0 and done.stdout.decode() == text)
+
+
+def built(program, name):
+    """A file that the build made beside the program."""
+    return pathlib.Path(program.binary).parent / "docs" / name
+
+
+def manual(program):
+    """The manual page has every command and option with the very words of --help."""
+    page = built(program, "switchyard.1")
+    if not page.exists():
+        skip("manual (built without scdoc)")
+    text = re.sub(r"\\f.", "", page.read_text()).replace("\\-", "-").replace("\\&", "").replace("\\", "")
+    words = " ".join(text.split())
+    names = commands_of(program)
+    expect(f"{len(names)} commands", len(names) >= 5)
+    for command in names:
+        start = words.index(f".SS switchyard {command} ")
+        end = words.find(".SS ", start + 4)
+        chapter = words[start:end if end > 0 else words.index(".SH OPTIONS OF ALL")]
+        rest = words[words.index(".SH OPTIONS OF ALL"):]
+        for name, (others, value, body) in options_of(program, command).items():
+            head = ", ".join((*others, name)) + (f" {value}" if value else "")
+            where = rest if name in ("--help", "--version", "--verbose") else chapter
+            if f"{head} .RS 4 {body}" not in where:
+                fail(f"manual: {command}: no \"{head}\" with \"{body}\"")
+        print(f"  manual has all of {command}", flush=True)
+    for code in (0, 64, 65, 66, 69, 70, 74, 75):
+        expect(f"exit code {code} is told", f" {code} .RS" in words)
+
+
+def complete(script, line, folder):
+    """What bash offers for the last word of a line."""
+    words = re.findall(r"=|[^= ]+", line) + ([""] if line.endswith(" ") else [])
+    driver = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _switchyard; '
+              'printf "%s\\n" "${COMPREPLY[@]}"')
+    done = subprocess.run(["bash", "-c", driver, "bash", str(script), *words], capture_output=True, cwd=folder,
+                          check=False, timeout=20)
+    if done.returncode != 0 or done.stderr:
+        fail(f"completing '{line}': {done.stderr.decode()}")
+    return sorted(done.stdout.decode().split())
+
+
+def completion(program):
+    """bash completes commands, options, their words, directories and files."""
+    script = built(program, "switchyard")
+    names = commands_of(program)
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(os.path.join(folder, "model"))
+        pathlib.Path(folder, "mode.txt").touch()
+        cases = [("switchyard ge", ["generate"]), ("switchyard det", ["detokenize"]), ("switchyard insp", ["inspect"]),
+                 ("switchyard --v", ["--version"]), ("switchyard help tok", ["tokenize"]),
+                 ("switchyard generate --comm ", ["auto", "mpi", "shared"]),
+                 ("switchyard generate --comm=s", ["shared"]), ("switchyard generate --comm=", ["auto", "mpi", "shared"]),
+                 ("switchyard generate --input ", ["jsonl", "lines", "text"][-2:]),
+                 ("switchyard tokenize --input ", ["jsonl", "lines"]),
+                 ("switchyard generate --model mo", ["model"]), ("switchyard generate -m mo", ["model"]),
+                 ("switchyard generate --input-file mo", ["mode.txt", "model"]),
+                 ("switchyard perplexity -m x mo", ["mode.txt", "model"]),
+                 ("switchyard generate --max-tokens ", []), ("switchyard inspect --mem", ["--memory"]),
+                 ("switchyard inspect --temp", [])]
+        for line, wanted in cases:
+            found = complete(script, line, folder)
+            if line.endswith("--input ") and "generate" in line:
+                wanted = sorted(options_of(program, "generate")["--input"][1].split("|"))
+            if found != wanted:
+                fail(f"'{line}' is completed by {found}, wanted {wanted}")
+            print(f"  '{line}': {' '.join(found)}", flush=True)
+        offered = complete(script, "switchyard ", folder)
+        expect("all commands are offered", {name.split()[0] for name in names} <= set(offered))
+        for command in names:
+            found = complete(script, f"switchyard {command} --", folder)
+            expect(f"all options of {command} are offered, and no others", found == sorted(options_of(program, command)))
+            first, _, second = command.partition(" ")
+            if second:
+                expect(f"{first} is followed by {second}", second in complete(script, f"switchyard {first} ", folder))
+
+
+CASES = {case.__name__: case for case in (large, numbers, dry_run, memory, version, manual, completion)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
