@@ -237,7 +237,7 @@ static void the_cache_of_free_memory_is_planned(void **state)
     assert_all_ok(open_run(&run, &s));
     engine_sizes(&run.engine, &world, &group);
     /* so much that not all sequences fit */
-    place.memory = run.engine.weights.bytes + comm_mpi_bytes(ranks_size, world) + ((size_t)7 << 20);
+    place.memory = run.engine.weights.bytes + comm_mpi_bytes(ranks_size, world) + ((size_t)16 << 20);
     place.real = run.kernels;
     options.max_positions = 4096;
     run.engine.max_positions = 4096;
@@ -246,8 +246,9 @@ static void the_cache_of_free_memory_is_planned(void **state)
     assert_all_ok(engine_buffer_bytes(&run.engine, run.kernels, &beside));
     assert_all(b.pages > 0 && b.pages < b.most_pages);
     if (ranks_rank == 0)
-        assert_int_equal(b.pages, engine_cache_pages(
-                                      &run.engine, engine_cache_bytes(&run.engine, (size_t)7 << 20, beside)));
+        assert_int_equal(
+            b.pages,
+            engine_cache_pages(&run.engine, engine_cache_bytes(&run.engine, (size_t)16 << 20, beside)));
     close_run(&run);
     arena_close(&arena);
 }
