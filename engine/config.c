@@ -8,6 +8,7 @@
 #include "engine/family.h"
 #include "engine/frequency.h"
 #include "engine/json.h"
+#include "engine/quantization.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -89,18 +90,6 @@ static enum status check_fixed(const struct family_fixed *fixed, const struct js
     return STATUS_OK;
 }
 
-static enum status refuse_quantization(const struct json_at *at, json_t *value)
-{
-    const char *method = json_string_value(json_object_get(value, "quant_method"));
-    const char *format = json_string_value(json_object_get(value, "format"));
-
-    return FAIL(STATUS_BAD_INPUT,
-                "%s: \"%squantization_config\" (%.40s%s%.40s): quantized weights, fp8 included, are not "
-                "supported by this "
-                "version; use the bfloat16 release of the model",
-                at->file, at->path, method ? method : "no method", format ? ", " : "", format ? format : "");
-}
-
 /* Is the key one that config_read or the family reads? */
 static bool key_is_read(const struct family *f, const char *key)
 {
@@ -110,7 +99,7 @@ static bool key_is_read(const struct family *f, const char *key)
     return family_listed(f->derived_keys, key) || family_listed(frequency_keys, key);
 }
 
-/* A key with the value null says nothing. */
+/* A key with the value null says nothing; quantization_read looks through its object itself. */
 static enum status check_keys(const struct family *f, const struct json_at *at, bool is_text, bool is_outer)
 {
     const char *key;
@@ -120,10 +109,8 @@ static enum status check_keys(const struct family *f, const struct json_at *at, 
     {
         const struct family_fixed *fixed = f->fixed;
 
-        if (json_is_null(value))
+        if (json_is_null(value) || strcmp(key, "quantization_config") == 0)
             continue;
-        if (strcmp(key, "quantization_config") == 0)
-            return refuse_quantization(at, value);
         while (fixed->key && strcmp(fixed->key, key) != 0)
             fixed++;
         if (fixed->key) {
@@ -250,6 +237,9 @@ static enum status read_model(struct config *c, struct arena *arena, const struc
     TRY(check_keys(family, &outer, !nested, nested));
     if (nested)
         TRY(check_keys(family, &text, true, false));
+    TRY(quantization_read(c, &outer));
+    if (nested)
+        TRY(quantization_read(c, &text));
     TRY(keep_text(arena, type, &c->model_type));
     TRY(keep_text(arena, json_string_value(json_array_get(json_object_get(outer.object, "architectures"), 0)),
                   &c->architecture));

@@ -29,6 +29,13 @@ enum config_qk_norm {
     QK_NORM_WHOLE_BEFORE_ROPE
 };
 
+/* How the scales of F8_E4M3 weights are stored. */
+enum config_scales {
+    SCALES_NONE,    /* there are no such weights */
+    SCALES_OUTPUTS, /* one for each output, or one for the whole matrix: their shape says which */
+    SCALES_BLOCKS   /* one for each block */
+};
+
 struct config {
     const char *family;       /* "llama4" */
     const char *architecture; /* as in the file */
@@ -67,6 +74,9 @@ struct config {
     int groups, kept_groups;
     float route_scale;
     bool weight_on_input; /* Llama 4 scales the expert's input, others its output */
+
+    enum config_scales scales;
+    int scale_rows, scale_columns; /* outputs and inputs of a block; the second in whole SCALE_INPUTS */
 
     const struct config_layer *layer; /* [layers] */
 

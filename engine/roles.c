@@ -159,6 +159,109 @@ static void shape_text(char text[SHAPE_TEXT], const int64_t *size, int dimension
     snprintf(text + used, (size_t)(SHAPE_TEXT - used), "]");
 }
 
+/* The scales of `t`, which is F8_E4M3, beside it under its name. */
+static enum status find_scale(const struct roles *r, const struct tensor *t, const struct tensor **out)
+{
+    static const char *const endings[] = {"_scale", "_scale_inv"};
+    char name[FAMILY_NAME_BYTES + 16];
+
+    *out = NULL;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        const struct tensor *found;
+
+        snprintf(name, sizeof name, "%s%s", t->name, endings[i]);
+        found = tensor_set_find(r->set, name);
+        if (found && *out)
+            return FAIL(STATUS_BAD_INPUT, "%s: tensor %s has two sets of scales, %s and %s", t->file->path,
+                        t->name, (*out)->name, found->name);
+        if (found)
+            *out = found;
+    }
+    if (!*out)
+        return FAIL(
+            STATUS_BAD_INPUT,
+            "%s: tensor %s is F8_E4M3 and needs its scales, %s_scale or %s_scale_inv, which are missing",
+            t->file->path, t->name, t->name, t->name);
+    return STATUS_OK;
+}
+
+static bool has_shape(const struct tensor *t, struct shape shape)
+{
+    return t->dimensions == shape.dimensions &&
+           memcmp(t->shape, shape.size, (size_t)shape.dimensions * sizeof shape.size[0]) == 0;
+}
+
+static int64_t blocks(int64_t whole, int block)
+{
+    return (whole + block - 1) / block;
+}
+
+enum status roles_scale(const struct roles *r, const struct tensor *t, struct roles_scale *out)
+{
+    const struct config *c = r->config;
+    int64_t outputs = t->shape[0], inputs = t->shape[1];
+    char found[SHAPE_TEXT], needed[SHAPE_TEXT];
+    const struct tensor *s;
+    struct shape grid;
+
+    *out = (struct roles_scale){0};
+    if (t->dtype != DTYPE_F8_E4M3)
+        return STATUS_OK;
+    TRY(find_scale(r, t, &s));
+    if (s->dtype != DTYPE_F32 && s->dtype != DTYPE_BF16 && s->dtype != DTYPE_F16)
+        return FAIL(STATUS_BAD_INPUT, "%s: the scales %s are %s; they must be F32, BF16 or F16",
+                    s->file->path, s->name, dtype_name(s->dtype));
+    grid = c->scales == SCALES_BLOCKS
+               ? table(blocks(outputs, c->scale_rows), blocks(inputs, c->scale_columns))
+               : table(outputs, 1);
+    if (has_shape(s, grid) || (c->scales == SCALES_OUTPUTS && has_shape(s, vector(outputs))))
+        *out = (struct roles_scale){.tensor = s,
+                                    .rows = c->scales == SCALES_BLOCKS ? c->scale_rows : 1,
+                                    .columns = c->scales == SCALES_BLOCKS ? c->scale_columns : (int)inputs};
+    else if (c->scales == SCALES_OUTPUTS &&
+             (s->dimensions == 0 || has_shape(s, vector(1)) || has_shape(s, table(1, 1))))
+        *out = (struct roles_scale){.tensor = s, .rows = (int)outputs, .columns = (int)inputs};
+    if (out->tensor)
+        return STATUS_OK;
+    shape_text(found, s->shape, s->dimensions);
+    shape_text(needed, grid.size, grid.dimensions);
+    return FAIL(
+        STATUS_BAD_INPUT,
+        "%s: the scales %s have the shape %s; by config.json and the shape of their weight they must be "
+        "%s%s",
+        s->file->path, s->name, found, needed,
+        c->scales == SCALES_OUTPUTS ? ", or as many without the 1, or one number" : "");
+}
+
+/* Can a tensor of this format be multiplied? Marks its scales. */
+static enum status check_format(const struct roles *r, const struct tensor *t, unsigned char *expected)
+{
+    struct roles_scale scale;
+
+    if (t->dtype == DTYPE_BF16 || t->dtype == DTYPE_F16 || t->dtype == DTYPE_F32)
+        return STATUS_OK;
+    if (t->dtype != DTYPE_F8_E4M3)
+        return FAIL(
+            STATUS_BAD_INPUT,
+            "%s: tensor %s is %s; this version multiplies BF16, F16, F32, and F8_E4M3 with scales: use "
+            "such a release of the model",
+            t->file->path, t->name, dtype_name(t->dtype));
+    if (t->dimensions != 2)
+        return FAIL(STATUS_BAD_INPUT,
+                    "%s: tensor %s is F8_E4M3, which this version takes for matrices with scales alone%s",
+                    t->file->path, t->name,
+                    t->dimensions == 3 ? ": use a release with a tensor for each expert" : "");
+    if (r->config->scales == SCALES_NONE)
+        return FAIL(
+            STATUS_BAD_INPUT,
+            "%s: tensor %s is F8_E4M3, and config.json has no \"quantization_config\" that says how its "
+            "scales are stored",
+            t->file->path, t->name);
+    TRY(roles_scale(r, t, &scale));
+    expected[tensor_set_index(r->set, scale.tensor->name)] = 1;
+    return STATUS_OK;
+}
+
 static enum status check_tensor(const struct roles *r, enum family_role role, int layer, int expert,
                                 unsigned char *expected)
 {
@@ -168,17 +271,13 @@ static enum status check_tensor(const struct roles *r, enum family_role role, in
 
     TRY(roles_find(r, role, layer, expert, &t));
     expected[tensor_set_index(r->set, t->name)] = 1;
-    if (t->dimensions != shape.dimensions ||
-        memcmp(t->shape, shape.size, (size_t)shape.dimensions * sizeof shape.size[0]) != 0) {
+    if (!has_shape(t, shape)) {
         shape_text(found, t->shape, t->dimensions);
         shape_text(needed, shape.size, shape.dimensions);
         return FAIL(STATUS_BAD_INPUT, "%s: tensor %s has the shape %s, by config.json it must be %s",
                     t->file->path, t->name, found, needed);
     }
-    if (t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_F32)
-        return FAIL(STATUS_BAD_INPUT, "%s: tensor %s is %s; this version multiplies BF16, F16 and F32",
-                    t->file->path, t->name, dtype_name(t->dtype));
-    return STATUS_OK;
+    return check_format(r, t, expected);
 }
 
 /* A tensor of a layer behind the last one: blocks that predict further tokens. */

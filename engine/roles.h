@@ -32,6 +32,16 @@ enum status roles_open(struct roles *r, const struct config *c, const struct ten
 enum status roles_find(const struct roles *r, enum family_role role, int layer, int expert,
                        const struct tensor **out);
 
+/* The scales of an F8_E4M3 matrix [outputs, inputs]: output n and input k go with number
+ * (n / rows) * ceil(inputs / columns) + k / columns of `tensor`. */
+struct roles_scale {
+    const struct tensor *tensor; /* NULL: a matrix of another format, which has none */
+    int rows, columns;           /* outputs and inputs that share a scale */
+};
+
+/* The scales of a tensor that roles_find gave. */
+enum status roles_scale(const struct roles *r, const struct tensor *t, struct roles_scale *out);
+
 /* Does this layer hold all its experts in one tensor? */
 bool roles_fused(const struct roles *r, int layer);
 

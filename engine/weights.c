@@ -95,6 +95,14 @@ static size_t padded(size_t bytes)
     return (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
 }
 
+/* The tensor of a role, and its scales. */
+static enum status find_tensor(const struct walk *walk, struct weights_part *p, enum family_role role,
+                               int layer, int expert)
+{
+    TRY(roles_find(walk->roles, role, layer, expert, &p->tensor));
+    return roles_scale(walk->roles, p->tensor, &p->scale);
+}
+
 /* One more part of s: `share` of the outputs of the tensor that has this role. */
 static enum status add_part(const struct walk *walk, struct weights_source *s, enum family_role role,
                             int layer, struct range share)
@@ -102,7 +110,7 @@ static enum status add_part(const struct walk *walk, struct weights_source *s, e
     struct weights_part *p = &s->part[s->parts++];
 
     *p = (struct weights_part){.first = share.first, .count = share.count};
-    return roles_find(walk->roles, role, layer, 0, &p->tensor);
+    return find_tensor(walk, p, role, layer, 0);
 }
 
 static struct range whole(int count)
@@ -205,17 +213,17 @@ static enum status expert_source(const struct walk *walk, int layer, int expert,
         s->part[0].plane = expert;
         s->part[0].input_first = r->family->fusion == FUSED_INPUT_FIRST;
         s->part[0].count = down ? c->width : 2 * c->expert_width;
-        return roles_find(r, down ? ROLE_EXPERTS_DOWN : ROLE_EXPERTS_GATE_UP, layer, 0, &s->part[0].tensor);
+        return find_tensor(walk, &s->part[0], down ? ROLE_EXPERTS_DOWN : ROLE_EXPERTS_GATE_UP, layer, 0);
     }
     if (down) {
         s->part[0].count = c->width;
-        return roles_find(r, ROLE_EXPERT_DOWN, layer, expert, &s->part[0].tensor);
+        return find_tensor(walk, &s->part[0], ROLE_EXPERT_DOWN, layer, expert);
     }
     s->parts = 2;
     s->part[0].count = c->expert_width;
     s->part[1].count = c->expert_width;
-    TRY(roles_find(r, ROLE_EXPERT_GATE, layer, expert, &s->part[0].tensor));
-    return roles_find(r, ROLE_EXPERT_UP, layer, expert, &s->part[1].tensor);
+    TRY(find_tensor(walk, &s->part[0], ROLE_EXPERT_GATE, layer, expert));
+    return find_tensor(walk, &s->part[1], ROLE_EXPERT_UP, layer, expert);
 }
 
 /* One format for all experts of a layer, on all ranks, so that any slot can take any of them. */

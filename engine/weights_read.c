@@ -6,6 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 
+#include <math.h>
 #include <unistd.h>
 
 enum { ROW_BLOCK = 64, SHOW_EVERY = 100 * 1000 * 1000 /* nanoseconds */ };
@@ -48,10 +49,15 @@ static void show_progress(struct weights_reader *r)
 
 enum status weights_read_begin(struct weights_reader *r, size_t piece_bytes)
 {
+    size_t scales = r->scales_most * sizeof(float);
+
     if (piece_bytes == 0)
         piece_bytes = WEIGHTS_READ_PIECE;
-    TRY(arena_open(&r->scratch, "reading weights", piece_bytes));
+    if (piece_bytes < scales)
+        piece_bytes = scales; /* which come by the piece as well */
+    TRY(arena_open(&r->scratch, "reading weights", piece_bytes + scales + ARENA_ALIGN));
     TRY(arena_take(&r->scratch, piece_bytes, "a piece of a matrix", &r->piece));
+    TRY(arena_take(&r->scratch, scales, "scales of a matrix", &r->scales));
     r->piece_bytes = piece_bytes;
     r->total = r->file_bytes;
     r->file_bytes = 0;
@@ -81,19 +87,62 @@ void weights_read_report(const struct weights_reader *r)
         log_line(LOG_INFO, "loaded weights: %.1f MB in %.1f s, %.0f MB/s", megabytes, seconds, rate);
 }
 
-/* Reads a rectangle into the walk's piece, where it lies without gaps. */
-static enum status read_piece(struct weights_reader *r, const struct tensor *t,
+/* Reads a rectangle into the walk's piece from byte `at` on, where it lies without gaps. */
+static enum status read_piece(struct weights_reader *r, size_t at, const struct tensor *t,
                               const struct tensor_part *part)
 {
     int64_t bytes = part->rows * part->columns * dtype_bits(t->dtype) / 8;
 
-    if ((size_t)bytes > r->piece_bytes)
+    if (at > r->piece_bytes || (size_t)bytes > r->piece_bytes - at)
         return FAIL(STATUS_BUG, "%s: a piece of tensor %s has %lld bytes, more than %zu", t->file->path,
-                    t->name, (long long)bytes, r->piece_bytes);
-    TRY(tensor_read(t, part, r->piece));
+                    t->name, (long long)bytes, r->piece_bytes - at);
+    TRY(tensor_read(t, part, (char *)r->piece + at));
     r->file_bytes += bytes;
     show_progress(r);
     return STATUS_OK;
+}
+
+static size_t count_scales(const struct tensor *t)
+{
+    return (size_t)t->bytes * 8 / (size_t)dtype_bits(t->dtype);
+}
+
+/* All scales of a part as floats. */
+static enum status read_scales(struct weights_reader *r, const struct weights_part *p)
+{
+    const struct tensor *t = p->scale.tensor;
+    struct tensor_part whole = {.rows = t->dimensions > 1 ? t->shape[0] : 1,
+                                .columns = t->dimensions > 0 ? t->shape[t->dimensions - 1] : 1};
+    size_t count = count_scales(t);
+
+    TRY(read_piece(r, 0, t, &whole));
+    TRY(dtype_widen(r->scales, r->piece, t->dtype, count));
+    for (size_t i = 0; i < count; i++)
+        if (!(fabsf(r->scales[i]) < SCALE_MOST))
+            return FAIL(
+                STATUS_BAD_INPUT,
+                "%s: number %zu of the scales %s is %g; only less than %g either way is possible: the "
+                "file is damaged or not what it says",
+                t->file->path, i, t->name, (double)r->scales[i], (double)SCALE_MOST);
+    return STATUS_OK;
+}
+
+/* Scales of outputs first ... first + count - 1 to the front of the piece, as struct source has them; returns
+ * their bytes. */
+static size_t spread_scales(struct weights_reader *r, const struct weights_part *p, int inputs, int first,
+                            int count)
+{
+    int each = scale_count(inputs);
+    int columns = p->scale.columns < inputs ? (inputs - 1) / p->scale.columns + 1 : 1;
+    float *to = r->piece;
+
+    for (int row = first; row < first + count; row++) {
+        const float *from = r->scales + (ptrdiff_t)(row / p->scale.rows) * columns;
+
+        for (int i = 0; i < each; i++)
+            *to++ = from[(ptrdiff_t)i * SCALE_INPUTS / p->scale.columns];
+    }
+    return (size_t)count * (size_t)each * sizeof *to;
 }
 
 /* Rows first ... first + count - 1 of a part into w at row `to`. */
@@ -102,7 +151,9 @@ static enum status fill_rows(struct weights_reader *r, struct weight *w, int to,
 {
     struct kernels *k = r->kernels;
     struct tensor_part part = {.plane = p->plane, .row = first, .rows = count, .columns = w->columns};
-    struct source source = {.data = r->piece,
+    size_t scale_bytes = p->scale.tensor ? spread_scales(r, p, w->columns, first, count) : 0;
+    struct source source = {.data = (char *)r->piece + scale_bytes,
+                            .scale = p->scale.tensor ? r->piece : NULL,
                             .dtype = p->tensor->dtype,
                             .rows = count,
                             .columns = w->columns,
@@ -115,7 +166,12 @@ static enum status fill_rows(struct weights_reader *r, struct weight *w, int to,
         source.row_step = 1;
         source.column_step = count;
     }
-    TRY(read_piece(r, p->tensor, &part));
+    TRY(read_piece(r, scale_bytes, p->tensor, &part));
+    if (p->scale.tensor && dtype_e4m3_nan(source.data, (size_t)count * (size_t)w->columns))
+        return FAIL(STATUS_BAD_INPUT,
+                    "%s: tensor %s holds the code of \"not a number\" among outputs %d to %d: the file is "
+                    "damaged",
+                    p->tensor->file->path, p->tensor->name, first, first + count - 1);
     status = k->weight_fill(k, w, to, &source);
     if (status != STATUS_OK)
         return status_prefix(status, "%s: tensor %s: ", p->tensor->file->path, p->tensor->name);
@@ -126,7 +182,8 @@ static enum status fill_rows(struct weights_reader *r, struct weight *w, int to,
  */
 static int rows_at_once(const struct weights_reader *r, const struct weights_part *p, int inputs)
 {
-    size_t row = (size_t)inputs * (size_t)dtype_bits(p->tensor->dtype) / 8;
+    size_t row = (size_t)inputs * (size_t)dtype_bits(p->tensor->dtype) / 8 +
+                 (p->scale.tensor ? (size_t)scale_count(inputs) * sizeof(float) : 0);
     size_t fit = r->piece_bytes / (row > 0 ? row : 1);
 
     if (fit >= (size_t)p->count)
@@ -134,6 +191,15 @@ static int rows_at_once(const struct weights_reader *r, const struct weights_par
     if (fit > ROW_BLOCK)
         fit -= fit % ROW_BLOCK;
     return fit > 0 ? (int)fit : 1;
+}
+
+static void count_part_scales(struct weights_reader *r, const struct weights_part *p)
+{
+    if (!p->scale.tensor || p->count == 0)
+        return;
+    r->file_bytes += p->scale.tensor->bytes;
+    if (count_scales(p->scale.tensor) > r->scales_most)
+        r->scales_most = count_scales(p->scale.tensor);
 }
 
 enum status weights_read_fill(struct weights_reader *r, struct weight *w, const struct weights_source *s)
@@ -146,8 +212,11 @@ enum status weights_read_fill(struct weights_reader *r, struct weight *w, const 
 
         if (!r->reading) {
             r->file_bytes += (int64_t)p->count * s->inputs * dtype_bits(p->tensor->dtype) / 8;
+            count_part_scales(r, p);
             continue;
         }
+        if (p->scale.tensor && p->count > 0)
+            TRY(read_scales(r, p));
         for (int done = 0; done < p->count; done += step) {
             int count = p->count - done < step ? p->count - done : step;
 
@@ -205,7 +274,7 @@ enum status weights_read_vector(struct weights_reader *r, float **out, const str
         const struct weights_part *p = &s->part[i];
         struct tensor_part part = {.rows = 1, .column = p->first, .columns = p->count};
 
-        TRY(read_piece(r, p->tensor, &part));
+        TRY(read_piece(r, 0, p->tensor, &part));
         TRY(dtype_widen(wide + to, r->piece, p->tensor->dtype, (size_t)p->count));
         to += p->count;
     }

@@ -5,6 +5,7 @@
 #define WEIGHTS_READ_H
 
 #include "engine/base/arena.h"
+#include "engine/roles.h"
 #include "engine/safetensors.h"
 #include "kernels/kernels.h"
 
@@ -24,9 +25,11 @@ struct weights_reader {
     struct arena scratch; /* one piece of a matrix on its way from the file; open while reading */
     void *piece;
     size_t piece_bytes;
-    int64_t total;   /* file_bytes that the counting pass found */
-    int64_t started; /* clock_now */
-    int64_t shown;   /* when progress was last shown */
+    float *scales;      /* all of one F8_E4M3 tensor */
+    size_t scales_most; /* of any tensor that the counting pass met */
+    int64_t total;      /* file_bytes that the counting pass found */
+    int64_t started;    /* clock_now */
+    int64_t shown;      /* when progress was last shown */
 };
 
 /* From counting to reading: takes the scratch of `piece_bytes`, 0: WEIGHTS_READ_PIECE. */
@@ -44,6 +47,7 @@ enum { WEIGHTS_READ_PIECE = 64 << 20 };
 /* Outputs first ... first + count - 1 of a tensor that holds the numbers of a matrix. */
 struct weights_part {
     const struct tensor *tensor;
+    struct roles_scale scale;
     int plane;        /* of a tensor with three dimensions */
     bool input_first; /* the tensor is [inputs, outputs] */
     int first, count;
@@ -56,7 +60,7 @@ struct weights_source {
     int inputs;
 };
 
-/* BF16, F16 or F32 when all parts have it, else F32, which holds all. */
+/* The format of all parts; F32, which holds all, when they differ. */
 enum dtype weights_read_dtype(const struct weights_source *s);
 
 /* `bytes` of backend memory, counted, and taken when reading. */

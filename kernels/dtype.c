@@ -75,6 +75,42 @@ float dtype_from_f16(uint16_t bits)
     return value;
 }
 
+float dtype_from_e4m3(uint8_t code)
+{
+    uint32_t sign = (uint32_t)(code & 0x80u) << 24;
+    uint32_t exponent = (code >> 3) & 0xfu;
+    uint32_t mantissa = code & 7u;
+    uint32_t wide = sign | (exponent + 127 - 7) << 23 | mantissa << 20;
+    float value;
+
+    if (exponent == 0) {
+        value = (float)mantissa * 0x1p-9f;
+        return sign ? -value : value;
+    }
+    if ((code & 0x7fu) == 0x7fu)
+        wide = sign | 0x7fc00000u;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+bool dtype_e4m3_nan(const void *codes, size_t count)
+{
+    const unsigned char *bytes = codes;
+    uint64_t found = 0;
+    size_t i = 0;
+
+    /* Eight at once: 0x7f + 1 is the only sum that reaches the sign's place. */
+    for (; i + sizeof found <= count; i += sizeof found) {
+        uint64_t eight;
+
+        memcpy(&eight, bytes + i, sizeof eight);
+        found |= (eight & 0x7f7f7f7f7f7f7f7fu) + 0x0101010101010101u;
+    }
+    for (; i < count; i++)
+        found |= (bytes[i] & 0x7fu) + 1u;
+    return (found & 0x8080808080808080u) != 0;
+}
+
 enum status dtype_widen(float *out, const void *from, enum dtype dtype, size_t count)
 {
     const unsigned char *bytes = from;

@@ -73,4 +73,11 @@ static inline uint16_t dtype_to_bf16(float value)
 /* Exact: every half is a float. */
 float dtype_from_f16(uint16_t bits);
 
+/* F8_E4M3, the "fn" form: sign, four bits of exponent (bias 7), three of mantissa; the largest is 448, there
+ * is no infinity, and 0x7f and 0xff are NaN. Exact. */
+float dtype_from_e4m3(uint8_t code);
+
+/* Is any of these codes of F8_E4M3 a NaN? */
+bool dtype_e4m3_nan(const void *codes, size_t count);
+
 #endif

@@ -7,6 +7,15 @@
  * apart. */
 enum { LINE_FLOATS = ARENA_ALIGN / (int)sizeof(float), CLASH_FLOATS = 512 };
 
+enum status kernels_check_dtype(enum dtype dtype)
+{
+    if (dtype != DTYPE_BF16 && dtype != DTYPE_F16 && dtype != DTYPE_F32 && dtype != DTYPE_F8_E4M3)
+        return FAIL(STATUS_BAD_INPUT,
+                    "weights of format %s cannot be multiplied; BF16, F16, F32 and F8_E4M3 can",
+                    dtype_name(dtype));
+    return STATUS_OK;
+}
+
 size_t kernels_page_bytes(const struct kernels *k, int kv_heads, int head_width)
 {
     size_t element = (size_t)dtype_bits(k->cache_dtype) / 8;

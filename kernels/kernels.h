@@ -66,19 +66,32 @@ struct weight {
     size_t bytes;
     int rows;
     int columns;
-    enum dtype format; /* what the numbers are stored as: BF16 or F32 */
+    enum dtype format; /* what the numbers are stored as: BF16, F32, or F8_E4M3 with scales */
 };
+
+/* Neighbouring inputs of an output of an F8_E4M3 weight that share a scale. */
+enum { SCALE_INPUTS = 128 };
+
+/* Scales of one output. */
+static inline int scale_count(int columns)
+{
+    return columns / SCALE_INPUTS + (columns % SCALE_INPUTS != 0);
+}
 
 /* Part of a matrix as a file holds it, in host memory: element (n, k) lies at n * row_step + k * column_step
  * elements. So a transposed tensor [K, N] has row_step 1 and column_step N. */
 struct source {
     const void *data;
-    enum dtype dtype; /* BF16, F16 or F32 */
+    enum dtype dtype; /* BF16, F16, F32 or F8_E4M3, of which no code is NaN */
     int rows;         /* outputs */
     int columns;      /* inputs */
     int64_t row_step;
     int64_t column_step;
+    const float *scale; /* F8_E4M3: [rows, scale_count(columns)]; element (n, k) counts
+                           scale[n][k / SCALE_INPUTS] times, rounded to a float. |scale| < SCALE_MOST */
 };
+
+#define SCALE_MOST 256.0f
 
 /* How queries and keys are turned before attention; one for each layer kind, made once from the
  * configuration. */
@@ -297,6 +310,9 @@ struct kernels {
 
     void (*close)(struct kernels *k); /* frees the table as well */
 };
+
+/* STATUS_BAD_INPUT, with words, unless weights may come in this format. */
+enum status kernels_check_dtype(enum dtype dtype);
 
 /* Bytes of one page of one layer: keys and values of PAGE_ROWS positions. */
 size_t kernels_page_bytes(const struct kernels *k, int kv_heads, int head_width);

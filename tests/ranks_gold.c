@@ -115,16 +115,18 @@ static void check_model(const char *name, const struct rig_options *how, double 
     rig_close(&rig);
 }
 
-/* Transformers' bfloat16 runs, as the gold.json of each directory states them; the sharded copy has
- * llama4_a's. */
+/* Transformers' bfloat16 runs, as the gold.json of each directory states them; the others have those of the
+ * directory with the same shapes. */
 static const struct {
     const char *name;
     double mean;
-} models[] = {{"llama4_a", 0.021110692836860935},    {"llama4_a_sharded", 0.021110692836860935},
-              {"llama4_b", 0.011826188312953591},    {"qwen3moe_a", 0.012785200336692368},
-              {"qwen3moe_b", 0.020450588985846077},  {"mixtral", 0.016222674045861318},
-              {"mixtral_f16", 0.016222674045861318}, {"olmoe", 0.013482198222262317},
-              {"olmoe_f32", 0.013482198222262317},   {"glm4moe", 0.039280286011161375}};
+} models[] = {{"llama4_a", 0.021110692836860935},           {"llama4_a_sharded", 0.021110692836860935},
+              {"llama4_b", 0.011826188312953591},           {"qwen3moe_a", 0.012785200336692368},
+              {"qwen3moe_b", 0.020450588985846077},         {"mixtral", 0.016222674045861318},
+              {"mixtral_f16", 0.016222674045861318},        {"olmoe", 0.013482198222262317},
+              {"olmoe_f32", 0.013482198222262317},          {"glm4moe", 0.039280286011161375},
+              {"llama4_fp8_experts", 0.021110692836860935}, {"llama4_fp8_dynamic", 0.021110692836860935},
+              {"qwen3moe_fp8block", 0.012785200336692368}};
 
 static void check_all(struct rig_options options)
 {
@@ -206,8 +208,8 @@ static void check_law_of(const char *name)
 
 static void logits_do_not_depend_on_ranks(void **state)
 {
-    static const char *const names[] = {"llama4_b", "qwen3moe_a", "qwen3moe_b",
-                                        "mixtral",  "olmoe",      "glm4moe"};
+    static const char *const names[] = {"llama4_b", "qwen3moe_a", "qwen3moe_b",         "mixtral",
+                                        "olmoe",    "glm4moe",    "llama4_fp8_dynamic", "qwen3moe_fp8block"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

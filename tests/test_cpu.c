@@ -273,7 +273,8 @@ static void large_weights_are_packed_alike_by_any_number_of_threads(void **unuse
     for (int i = 0; i < 515 * 301; i++)
         numbers[i] = (uint16_t)between(0, 0x7f7f);
     for (int transposed = 0; transposed < 2; transposed++) {
-        struct source source = {numbers, DTYPE_BF16, 515, 301, transposed ? 1 : 301, transposed ? 515 : 1};
+        struct source source = {numbers, DTYPE_BF16, 515, 301, transposed ? 1 : 301, transposed ? 515 : 1,
+                                NULL};
         struct weight a, b;
 
         assert_int_equal(kernels_weight(one, DTYPE_BF16, 515, 301, "test", &a), STATUS_OK);
@@ -291,7 +292,7 @@ static void formats_that_cannot_be_multiplied_are_refused(void **unused)
 {
     struct kernels *k = opened(cpu_best_path(), 1);
     float number = 1.0f;
-    struct source part = {&number, DTYPE_F32, 1, 1, 1, 1};
+    struct source part = {&number, DTYPE_F32, 1, 1, 1, 1, NULL};
     struct weight w = {0};
 
     (void)unused;
@@ -352,7 +353,7 @@ static void avx512_and_avx2_give_the_same_bytes(void **unused)
     enum { ROWS = 131, OUTPUTS = 75, INPUTS = 1301 };
     static uint16_t numbers[OUTPUTS * INPUTS];
     static float x[ROWS * INPUTS], narrow[ROWS * OUTPUTS], wide[ROWS * OUTPUTS];
-    struct source source = {numbers, DTYPE_BF16, OUTPUTS, INPUTS, INPUTS, 1};
+    struct source source = {numbers, DTYPE_BF16, OUTPUTS, INPUTS, INPUTS, 1, NULL};
 
     (void)unused;
     if (cpu_best_path() != CPU_AVX512) {
@@ -375,7 +376,7 @@ static void a_row_of_a_wide_product_has_the_same_bytes_alone(void **unused)
     enum { ROWS = 131, OUTPUTS = 75, INPUTS = 2501 };
     static uint16_t numbers[OUTPUTS * INPUTS];
     static float x[ROWS * INPUTS], all[ROWS * OUTPUTS], alone[OUTPUTS];
-    struct source source = {numbers, DTYPE_BF16, OUTPUTS, INPUTS, INPUTS, 1};
+    struct source source = {numbers, DTYPE_BF16, OUTPUTS, INPUTS, INPUTS, 1, NULL};
 
     (void)unused;
     for (int i = 0; i < OUTPUTS * INPUTS; i++)

@@ -49,7 +49,7 @@ static void equal(const float *got, const float *want, int count)
 /* A weight [rows, columns] of F32. */
 static struct weight weight_of(const float *values, int rows, int columns)
 {
-    struct source part = {values, DTYPE_F32, rows, columns, columns, 1};
+    struct source part = {values, DTYPE_F32, rows, columns, columns, 1, NULL};
     struct weight w;
 
     assert_int_equal(kernels_weight(k, DTYPE_F32, rows, columns, "test", &w), STATUS_OK);
@@ -117,7 +117,7 @@ static void weights_keep_bf16_and_widen_f16(void **unused)
 {
     struct weight w = {0};
     float number = 1.5f;
-    struct source wide = {&number, DTYPE_F32, 1, 1, 1, 1};
+    struct source wide = {&number, DTYPE_F32, 1, 1, 1, 1, NULL};
 
     (void)unused;
     assert_int_equal(k->weight_plan(k, &w, DTYPE_BF16, 3, 5), STATUS_OK);
@@ -163,7 +163,7 @@ static void multiply_sums_in_rising_order_and_adds_the_bias_last(void **unused)
 static void a_transposed_tensor_gives_the_same_weight(void **unused)
 {
     static const float FILE[] = {1, 4, 2, 5, 3, 6}; /* [inputs 3, outputs 2] */
-    struct source part = {FILE, DTYPE_F32, 1, 3, 1, 2};
+    struct source part = {FILE, DTYPE_F32, 1, 3, 1, 2, NULL};
     struct weight w;
     float x[] = {1, 10, 100}, out[2];
 

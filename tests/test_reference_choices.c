@@ -218,7 +218,7 @@ static void attention_refuses_places_outside_its_memory(void **unused)
 static struct weight random_weight(int salt, int rows, int columns, float *values)
 {
     uint16_t bits[64];
-    struct source part = {bits, DTYPE_BF16, rows, columns, columns, 1};
+    struct source part = {bits, DTYPE_BF16, rows, columns, columns, 1, NULL};
     struct weight w;
 
     for (int i = 0; i < rows * columns; i++) {

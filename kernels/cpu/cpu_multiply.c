@@ -16,13 +16,17 @@ enum { BLOCK_ROWS = 96, BLOCK_INNER = 1024, SHORT = 24 };
  * dissolved them before it gives the sums to registers (clang takes up loops of one round too late). */
 
 /* The weights of number k, one panel after the other: how to read them. */
-enum read { READ_F32, READ_EVEN, READ_ODD };
+enum read { READ_F32, READ_EVEN, READ_ODD, READ_E4M3 /* the first of four; the others follow */ };
 
-LANES_INLINE struct lanes tile_weight(const char *line, enum read read)
+/* Reads at panel + line; F8_E4M3 with the scales at panel. */
+LANES_INLINE struct lanes tile_weight(const char *panel, ptrdiff_t line, enum read read)
 {
     if (read == READ_F32)
-        return lanes_load((const float *)(const void *)line);
-    return read == READ_EVEN ? lanes_even(line) : lanes_odd(line);
+        return lanes_load((const float *)(const void *)(panel + line));
+    if (read >= READ_E4M3)
+        return lanes_e4m3(panel + line, (int)read - (int)READ_E4M3,
+                          lanes_load((const float *)(const void *)panel));
+    return read == READ_EVEN ? lanes_even(panel + line) : lanes_odd(panel + line);
 }
 
 /* Number k of all rows and panels; what there are fewer of, weights or inputs, stays in registers. */
@@ -36,7 +40,7 @@ LANES_INLINE void tile_step(struct lanes sum[TILE_ROWS][TILE_PANELS], const stru
         LANES_UNROLL
         for (int p = 0; p < TILE_PANELS; p++)
             if (p < panels) {
-                struct lanes one = tile_weight(panel[p] + line, read);
+                struct lanes one = tile_weight(panel[p], line, read);
 
                 LANES_UNROLL
                 for (int r = 0; r < TILE_ROWS; r++)
@@ -48,7 +52,7 @@ LANES_INLINE void tile_step(struct lanes sum[TILE_ROWS][TILE_PANELS], const stru
     LANES_UNROLL
     for (int p = 0; p < TILE_PANELS; p++)
         if (p < panels)
-            weight[p] = tile_weight(panel[p] + line, read);
+            weight[p] = tile_weight(panel[p], line, read);
     LANES_UNROLL
     for (int r = 0; r < TILE_ROWS; r++)
         if (r < rows) {
@@ -59,6 +63,39 @@ LANES_INLINE void tile_step(struct lanes sum[TILE_ROWS][TILE_PANELS], const stru
                 if (p < panels)
                     sum[r][p] = lanes_fma(input, weight[p], sum[r][p]);
         }
+}
+
+/* The numbers below one line of scales after the other. */
+LANES_INLINE void tile_inner_e4m3(struct lanes sum[TILE_ROWS][TILE_PANELS], const struct cpu_tile *t,
+                                  int rows, int panels)
+{
+    const char *panel[TILE_PANELS];
+
+    LANES_UNROLL
+    for (int p = 0; p < TILE_PANELS; p++)
+        if (p < panels)
+            panel[p] = t->panel[p];
+    for (int first = 0; first < t->inner; first += SCALE_INPUTS) {
+        int end = t->inner - first < SCALE_INPUTS ? t->inner : first + SCALE_INPUTS;
+        ptrdiff_t line = PANEL_LINE;
+        int k = first;
+
+        for (; k + 3 < end; k += 4, line += PANEL_LINE) {
+            LANES_UNROLL
+            for (int p = 0; p < TILE_PANELS; p++)
+                if (p < panels && rows > 1)
+                    __builtin_prefetch(panel[p] + t->ahead + line, 0, 2);
+            LANES_UNROLL
+            for (int n = 0; n < 4; n++)
+                tile_step(sum, t, panel, line, (enum read)(READ_E4M3 + n), k + n, rows, panels);
+        }
+        for (int n = 0; k < end; k++, n++)
+            tile_step(sum, t, panel, line, (enum read)(READ_E4M3 + n), k, rows, panels);
+        LANES_UNROLL
+        for (int p = 0; p < TILE_PANELS; p++)
+            if (p < panels)
+                panel[p] += line;
+    }
 }
 
 LANES_INLINE void tile_inner(struct lanes sum[TILE_ROWS][TILE_PANELS], const struct cpu_tile *t,
@@ -112,7 +149,10 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
                                                 : lanes_load_part(t->out[r] + p * LANES, left > 0 ? left : 0);
                 }
         }
-    tile_inner(sum, t, format, rows, panels);
+    if (format == DTYPE_F8_E4M3)
+        tile_inner_e4m3(sum, t, rows, panels);
+    else
+        tile_inner(sum, t, format, rows, panels);
     LANES_UNROLL
     for (int p = 0; p < TILE_PANELS; p++)
         if (p < panels) {
@@ -134,7 +174,7 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
         }
 }
 
-/* One function for each height and width, BF16 and F32. */
+/* One function for each height and width: BF16, F32 and F8_E4M3. */
 #define TILE(rows, panels)                                                                                   \
     static void tile_bf16_##rows##_##panels(const struct cpu_tile *t)                                        \
     {                                                                                                        \
@@ -143,6 +183,10 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
     static void tile_f32_##rows##_##panels(const struct cpu_tile *t)                                         \
     {                                                                                                        \
         tile_run(t, DTYPE_F32, rows, panels);                                                                \
+    }                                                                                                        \
+    static void tile_e4m3_##rows##_##panels(const struct cpu_tile *t)                                        \
+    {                                                                                                        \
+        tile_run(t, DTYPE_F8_E4M3, rows, panels);                                                            \
     }
 
 #define TILES_2(T, rows) T(rows, 1) T(rows, 2)
@@ -161,14 +205,15 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
 
 TILES_OF(TILE)
 
-#define TILE_ENTRY(rows, panels) [rows][panels] = {tile_bf16_##rows##_##panels, tile_f32_##rows##_##panels},
+#define TILE_ENTRY(rows, panels)                                                                             \
+    [rows][panels] = {tile_bf16_##rows##_##panels, tile_f32_##rows##_##panels, tile_e4m3_##rows##_##panels},
 
-static void (*const tiles[TILE_ROWS + 1][TILE_PANELS + 1][2])(const struct cpu_tile *t) = {
+static void (*const tiles[TILE_ROWS + 1][TILE_PANELS + 1][3])(const struct cpu_tile *t) = {
     TILES_OF(TILE_ENTRY)};
 
 void cpu_multiply_tile(const struct cpu_tile *tile, enum dtype format, int rows, int panels)
 {
-    tiles[rows][panels][format == DTYPE_F32](tile);
+    tiles[rows][panels][format == DTYPE_F32 ? 1 : format == DTYPE_F8_E4M3 ? 2 : 0](tile);
 }
 
 /* Part of a product: some rows, panels and numbers of k. */
@@ -223,7 +268,8 @@ void cpu_multiply_columns(const struct cpu_product *p, int first_panel, int pane
 {
     int inner = p->w->columns;
     int blocks = p->rows > SHORT ? (inner + BLOCK_INNER - 1) / BLOCK_INNER : 1;
-    int step = blocks > 1 ? ((inner + blocks - 1) / blocks + 1) & ~1 : inner;
+    int even = p->w->format == DTYPE_F8_E4M3 ? SCALE_INPUTS : 2; /* where a panel can be cut */
+    int step = blocks > 1 ? ((inner + blocks - 1) / blocks + even - 1) / even * even : inner;
 
     for (int row = 0; row < p->rows && panels > 0; row += BLOCK_ROWS) {
         int first = 0;

@@ -27,7 +27,7 @@ struct cpu_tile {
     const void *panel[TILE_PANELS]; /* where each panel starts */
     const float *bias;              /* of the first column; NULL: none */
     ptrdiff_t ahead; /* bytes from each panel to the one that comes next in its place; 0: unknown */
-    int inner;       /* numbers of k */
+    int inner;       /* numbers of k, of F8_E4M3 from a multiple of SCALE_INPUTS on */
     int columns;     /* that are stored, in all panels together */
     bool carry;      /* sums go on from what stands in out */
 };

@@ -16,18 +16,35 @@
  * ------------------------------------------------------------------------------------------------- Panels of
  * 16 output columns, one behind the other. BF16: a line of 64 bytes for each pair of k, with w[k], w[k + 1]
  * of column 0, then of column 1, ...; odd widths end in a pair whose second is zero. F32: a line of 16 floats
- * for each k. Columns beyond the last are zero. */
+ * for each k. F8_E4M3: for every SCALE_INPUTS of k a line of 16 scales, then a line for each four of k with
+ * the codes of w[k] ... w[k + 3] of column 0, then of column 1, ...; the last line may be short of codes. The
+ * scales are multiplied by E4M3_UNIT, see lanes_e4m3. Columns beyond the last are zero. */
 enum { PANEL_COLUMNS = 16, PANEL_LINE = 64 };
+
+/* A code's seven bits as the upper bits of a float without its sign are 2^-120 of what it stands for. */
+#define E4M3_UNIT 0x1p120f
 
 static inline int panel_count(int columns)
 {
     return columns / PANEL_COLUMNS + (columns % PANEL_COLUMNS != 0);
 }
 
-/* Bytes of one panel. */
+/* Bytes of one panel; of its front up to `inner`, which F8_E4M3 has only for multiples of SCALE_INPUTS. */
 static inline size_t panel_bytes(enum dtype format, int inner)
 {
-    return (format == DTYPE_BF16 ? ((size_t)inner + 1) / 2 : (size_t)inner) * PANEL_LINE;
+    size_t lines = (size_t)inner;
+
+    if (format == DTYPE_BF16)
+        lines = (lines + 1) / 2;
+    else if (format == DTYPE_F8_E4M3)
+        lines = (lines + 3) / 4 + (size_t)scale_count(inner);
+    return lines * PANEL_LINE;
+}
+
+/* Where the line with number k of a panel of F8_E4M3 is. */
+static inline ptrdiff_t panel_e4m3_line(int k)
+{
+    return ((ptrdiff_t)k / 4 + k / SCALE_INPUTS + 1) * PANEL_LINE;
 }
 
 /* -- how a page of the cache lies

@@ -62,6 +62,17 @@ static void embed_row(float *out, const struct weight *w, int row)
             out[d] = line[(ptrdiff_t)d * PANEL_COLUMNS];
         return;
     }
+    if (w->format == DTYPE_F8_E4M3) {
+        for (int d = 0; d < w->columns; d++) {
+            const char *line = panel + panel_e4m3_line(d);
+            const float *scale =
+                (const float *)(const void *)(panel + panel_e4m3_line(d / SCALE_INPUTS * SCALE_INPUTS) -
+                                              PANEL_LINE);
+
+            out[d] = dtype_from_e4m3((uint8_t)line[4 * lane + d % 4]) * (scale[lane] / E4M3_UNIT);
+        }
+        return;
+    }
     for (int d = 0; d < w->columns; d++) {
         const uint16_t *line = (const uint16_t *)(const void *)(panel + (ptrdiff_t)(d / 2) * PANEL_LINE);
 

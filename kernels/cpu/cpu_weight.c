@@ -16,12 +16,10 @@ enum { STRIPE = 8 };
 
 enum status cpu_weight_plan(struct weight *w, enum dtype dtype, int rows, int columns)
 {
-    enum dtype format = dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    enum dtype format = dtype == DTYPE_BF16 || dtype == DTYPE_F8_E4M3 ? dtype : DTYPE_F32;
     size_t bytes;
 
-    if (dtype != DTYPE_BF16 && dtype != DTYPE_F16 && dtype != DTYPE_F32)
-        return FAIL(STATUS_BAD_INPUT, "weights of format %s cannot be multiplied; BF16, F16 and F32 can",
-                    dtype_name(dtype));
+    TRY(kernels_check_dtype(dtype));
     if (rows < 0 || columns < 0)
         return FAIL(STATUS_BUG, "a weight of %d rows and %d columns", rows, columns);
     if (__builtin_mul_overflow((size_t)panel_count(rows), panel_bytes(format, columns), &bytes))
@@ -38,11 +36,12 @@ enum status cpu_weight_check(const struct weight *w, int first_row, const struct
     if (part->columns != w->columns || first_row < 0 || part->rows < 0 || part->rows > w->rows - first_row)
         return FAIL(STATUS_BUG, "rows [%d, %d] put at row %d of a weight [%d, %d]", part->rows, part->columns,
                     first_row, w->rows, w->columns);
-    if (part->dtype != DTYPE_BF16 && part->dtype != DTYPE_F16 && part->dtype != DTYPE_F32)
-        return FAIL(STATUS_BAD_INPUT, "weights of format %s cannot be multiplied; BF16, F16 and F32 can",
-                    dtype_name(part->dtype));
-    if (w->format == DTYPE_BF16 && part->dtype != DTYPE_BF16)
-        return FAIL(STATUS_BUG, "%s numbers put into a BF16 weight", dtype_name(part->dtype));
+    TRY(kernels_check_dtype(part->dtype));
+    if (w->format != DTYPE_F32 && part->dtype != w->format)
+        return FAIL(STATUS_BUG, "%s numbers put into a %s weight", dtype_name(part->dtype),
+                    dtype_name(w->format));
+    if (part->dtype == DTYPE_F8_E4M3 && !part->scale)
+        return FAIL(STATUS_BUG, "F8_E4M3 numbers without scales");
     return STATUS_OK;
 }
 
@@ -58,6 +57,8 @@ static uint16_t read_short(const char *from)
 struct piece {
     char *panel;
     const char *from;
+    const float *scale; /* of the first lane */
+    int scales;         /* of each lane */
     struct range lanes;
     ptrdiff_t row_step, column_step; /* bytes */
 };
@@ -75,6 +76,8 @@ static struct piece piece_of(const struct cpu_fill *f, int panel)
         end = f->first_row + s->rows;
     piece.panel = (char *)f->w->data + (size_t)panel * panel_bytes(f->w->format, f->w->columns);
     piece.from = (const char *)s->data + (from - f->first_row) * piece.row_step;
+    piece.scales = scale_count(s->columns);
+    piece.scale = s->scale ? s->scale + (ptrdiff_t)(from - f->first_row) * piece.scales : NULL;
     piece.lanes = (struct range){.first = from - first, .count = end - from};
     return piece;
 }
@@ -98,6 +101,28 @@ static void fill_line_bf16(const struct piece *p, int k, bool pair)
     }
 }
 
+/* F8_E4M3: the line of numbers k ... k + count - 1. */
+static void fill_line_e4m3(const struct piece *p, int k, int count)
+{
+    char *line = p->panel + panel_e4m3_line(k) + (ptrdiff_t)p->lanes.first * 4;
+    const char *from = p->from + k * p->column_step;
+
+    for (int i = 0; i < p->lanes.count; i++, from += p->row_step)
+        for (int n = 0; n < count; n++)
+            line[4 * i + n] = from[n * p->column_step];
+}
+
+/* F8_E4M3: the scales of numbers first ... end - 1. */
+static void fill_scales(const struct piece *p, int first, int end)
+{
+    for (int k = (first + SCALE_INPUTS - 1) / SCALE_INPUTS * SCALE_INPUTS; k < end; k += SCALE_INPUTS) {
+        float *line = (float *)(void *)(p->panel + panel_e4m3_line(k) - PANEL_LINE) + p->lanes.first;
+
+        for (int i = 0; i < p->lanes.count; i++)
+            line[i] = p->scale[(ptrdiff_t)i * p->scales + k / SCALE_INPUTS] * E4M3_UNIT;
+    }
+}
+
 /* F32: the line of number k. */
 static void fill_line_f32(const struct piece *p, int k, enum dtype dtype)
 {
@@ -107,13 +132,16 @@ static void fill_line_f32(const struct piece *p, int k, enum dtype dtype)
     for (int i = 0; i < p->lanes.count; i++, from += p->row_step) {
         if (dtype == DTYPE_F32)
             memcpy(&line[i], from, sizeof *line);
+        else if (dtype == DTYPE_F8_E4M3)
+            line[i] = dtype_from_e4m3(*(const uint8_t *)from) *
+                      p->scale[(ptrdiff_t)i * p->scales + k / SCALE_INPUTS];
         else
             line[i] =
                 dtype == DTYPE_BF16 ? dtype_from_bf16(read_short(from)) : dtype_from_f16(read_short(from));
     }
 }
 
-/* Four whole lines from four words (numbers of F32, pairs of BF16) of each of 16 rows. */
+/* Four whole lines from four words (numbers of F32, pairs of BF16, fours of F8_E4M3) of each of 16 rows. */
 static void turn_lines(char *lines, const char *from, ptrdiff_t row_step)
 {
     for (int lane = 0; lane < PANEL_COLUMNS; lane += 4, from += 4 * row_step) {
@@ -134,20 +162,26 @@ static void turn_lines(char *lines, const char *from, ptrdiff_t row_step)
     }
 }
 
-/* Lines of one panel for k = first ... end - 1; first is even. */
+/* Lines of one panel for k = first ... end - 1; first is a multiple of four. */
 static void fill_lines(const struct cpu_fill *f, int panel, int first, int end)
 {
+    enum dtype format = f->w->format;
     struct piece piece = piece_of(f, panel);
-    int numbers = f->w->format == DTYPE_BF16 ? 2 : 1; /* in a line and column */
+    int numbers = format == DTYPE_F8_E4M3 ? 4 : format == DTYPE_BF16 ? 2 : 1; /* in a line and column */
     ptrdiff_t element = dtype_bits(f->part->dtype) / 8;
     int k = first;
 
+    if (format == DTYPE_F8_E4M3)
+        fill_scales(&piece, first, end);
     if (f->part->column_step == 1 && piece.lanes.count == PANEL_COLUMNS && numbers * element == 4)
         for (; k + 4 * numbers <= end; k += 4 * numbers)
-            turn_lines(piece.panel + (ptrdiff_t)(k / numbers) * PANEL_LINE, piece.from + k * element,
-                       piece.row_step);
+            turn_lines(piece.panel + (format == DTYPE_F8_E4M3 ? panel_e4m3_line(k)
+                                                              : (ptrdiff_t)(k / numbers) * PANEL_LINE),
+                       piece.from + k * element, piece.row_step);
     for (; k < end; k += numbers) {
-        if (numbers == 2)
+        if (format == DTYPE_F8_E4M3)
+            fill_line_e4m3(&piece, k, end - k < 4 ? end - k : 4);
+        else if (format == DTYPE_BF16)
             fill_line_bf16(&piece, k, k + 1 < end);
         else
             fill_line_f32(&piece, k, f->part->dtype);

@@ -6,8 +6,8 @@
 
 #include "kernels/kernels.h"
 
-/* Size and format of a packed weight, as weight_plan of kernels.h: BF16 stays BF16, F16 and F32 become F32.
- */
+/* Size and format of a packed weight, as weight_plan of kernels.h: BF16 and F8_E4M3 stay what they are, F16
+ * and F32 become F32. */
 enum status cpu_weight_plan(struct weight *w, enum dtype dtype, int rows, int columns);
 
 /* Do these rows fit the weight? */

@@ -1,4 +1,4 @@
-/* reference_weight.c - weights of the reference: rows of BF16 or F32 numbers, as they are
+/* reference_weight.c - weights of the reference: rows of BF16 or F32 numbers, F8_E4M3 times its scales
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/reference/reference_weight.h"
@@ -10,9 +10,7 @@ enum status reference_weight_plan(struct kernels *k, struct weight *w, enum dtyp
     size_t elements, bytes;
 
     (void)k;
-    if (dtype != DTYPE_BF16 && dtype != DTYPE_F16 && dtype != DTYPE_F32)
-        return FAIL(STATUS_BAD_INPUT, "weights of format %s cannot be multiplied; BF16, F16 and F32 can",
-                    dtype_name(dtype));
+    TRY(kernels_check_dtype(dtype));
     if (rows < 0 || columns < 0)
         return FAIL(STATUS_BUG, "a weight of %d rows and %d columns", rows, columns);
     if (__builtin_mul_overflow((size_t)rows, (size_t)columns, &elements) ||
@@ -36,6 +34,8 @@ enum status reference_weight_fill(struct kernels *k, struct weight *w, int first
                     first_row, w->rows, w->columns);
     if (w->format == DTYPE_BF16 && part->dtype != DTYPE_BF16)
         return FAIL(STATUS_BUG, "%s numbers put into a BF16 weight", dtype_name(part->dtype));
+    if (part->dtype == DTYPE_F8_E4M3 && !part->scale)
+        return FAIL(STATUS_BUG, "F8_E4M3 numbers without scales");
 
     for (int row = 0; row < part->rows; row++) {
         for (int column = 0; column < part->columns; column++) {
@@ -45,6 +45,10 @@ enum status reference_weight_fill(struct kernels *k, struct weight *w, int first
 
             if (w->format == DTYPE_BF16)
                 memcpy((uint16_t *)w->data + to, from, sizeof(uint16_t));
+            else if (part->dtype == DTYPE_F8_E4M3)
+                ((float *)w->data)[to] =
+                    dtype_from_e4m3(*(const uint8_t *)from) *
+                    part->scale[(ptrdiff_t)row * scale_count(part->columns) + column / SCALE_INPUTS];
             else
                 TRY(dtype_widen((float *)w->data + to, from, part->dtype, 1));
         }

@@ -1,4 +1,4 @@
-/* reference_weight.h - weights of the reference: rows of BF16 or F32 numbers, as they are
+/* reference_weight.h - weights of the reference: rows of BF16 or F32 numbers, F8_E4M3 times its scales
  *
  * SPDX-License-Identifier: Apache-2.0
  *
