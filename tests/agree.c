@@ -245,9 +245,9 @@ float *agree_upload(struct kernels *k, const float *content, size_t count)
 
 enum dtype agree_dtype(void)
 {
-    static const enum dtype FORMATS[] = {DTYPE_BF16, DTYPE_BF16, DTYPE_F16, DTYPE_F32};
+    static const enum dtype FORMATS[] = {DTYPE_BF16, DTYPE_BF16, DTYPE_F16, DTYPE_F32, DTYPE_F8_E4M3};
 
-    return FORMATS[agree_between(0, 3)];
+    return FORMATS[agree_between(0, 4)];
 }
 
 /* Writes a random number at `to` in its format; the value is what was written. */
@@ -256,6 +256,13 @@ static float random_number(enum dtype dtype, void *to)
     float value = agree_uniform();
     uint16_t bits;
 
+    if (dtype == DTYPE_F8_E4M3) {
+        /* Every code but NaN. */
+        uint8_t code = (uint8_t)(agree_between(0, 1) << 7 | agree_between(0, 126));
+
+        memcpy(to, &code, sizeof code);
+        return dtype_from_e4m3(code);
+    }
     if (dtype == DTYPE_F32) {
         memcpy(to, &value, sizeof value);
         return value;
@@ -271,8 +278,19 @@ static float random_number(enum dtype dtype, void *to)
     return dtype_from_f16(bits);
 }
 
+/* Scales of any size and sign, such that no product is large. */
+static float *random_scales(int rows, int columns)
+{
+    float *scale = agree_random_rows(rows, scale_count(columns));
+
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * scale_count(columns); i++)
+        scale[i] /= agree_chance(10) ? 1e6f : 448.0f;
+    return scale;
+}
+
 struct tensor agree_tensor(enum dtype dtype, int rows, int columns, bool transposed)
 {
+    const float *scale = dtype == DTYPE_F8_E4M3 ? random_scales(rows, columns) : NULL;
     size_t element = (size_t)dtype_bits(dtype) / 8;
     float *values = agree_rows(rows, columns);
     /* A file's tensors start at any even place. */
@@ -284,7 +302,9 @@ struct tensor agree_tensor(enum dtype dtype, int rows, int columns, bool transpo
             size_t place =
                 transposed ? (size_t)i * (size_t)rows + (size_t)n : (size_t)n * (size_t)columns + (size_t)i;
 
-            values[(ptrdiff_t)n * columns + i] = random_number(dtype, data + place * element);
+            values[(ptrdiff_t)n * columns + i] =
+                random_number(dtype, data + place * element) *
+                (scale ? scale[(ptrdiff_t)n * scale_count(columns) + i / SCALE_INPUTS] : 1.0f);
         }
     }
     return (struct tensor){.dtype = dtype,
@@ -292,6 +312,7 @@ struct tensor agree_tensor(enum dtype dtype, int rows, int columns, bool transpo
                            .columns = columns,
                            .data = data,
                            .values = values,
+                           .scale = scale,
                            .transposed = transposed};
 }
 
@@ -308,6 +329,8 @@ struct weight agree_weight(struct kernels *k, const struct tensor *tensor, int f
     for (int done = 0; done < rows; done += part.rows) {
         part.rows = agree_chance(50) ? rows - done : agree_between(1, rows - done);
         part.data = (const char *)tensor->data + (first + done) * part.row_step * element;
+        if (tensor->scale)
+            part.scale = tensor->scale + (ptrdiff_t)(first + done) * scale_count(tensor->columns);
         agree_ok(k, "weight_fill", k->weight_fill(k, &w, done, &part));
     }
     return w;

@@ -59,12 +59,13 @@ struct tensor {
     int columns;
     const void *data;
     const float *values; /* [rows, columns] */
+    const float *scale;  /* F8_E4M3: [rows, scale_count(columns)] */
     bool transposed;     /* the file holds [columns, rows] */
 };
 
 struct tensor agree_tensor(enum dtype dtype, int rows, int columns, bool transposed);
 
-/* BF16, F16 or F32 */
+/* BF16, F16, F32 or F8_E4M3 */
 enum dtype agree_dtype(void);
 
 /* Rows first ... first + rows - 1 of a tensor as a weight, filled in pieces cut anywhere. */

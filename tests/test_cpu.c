@@ -195,15 +195,16 @@ static void an_idle_pool_uses_no_processor(void **unused)
 }
 
 /* A tensor of random bits (no NaN: one exponent bit is clear) and what its numbers are as floats. */
-enum { WIDEST = 70 };
+enum { WIDEST = 140 };
 
 static unsigned char bytes[WIDEST * WIDEST * 4 + 4];
 static float values[WIDEST * WIDEST]; /* [rows, columns] */
+static float scales[WIDEST * 2];      /* [rows, scale_count(columns)] */
 
 static struct source random_source(int rows, int columns)
 {
-    static const enum dtype dtypes[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32};
-    struct source s = {.dtype = dtypes[between(0, 2)], .rows = rows, .columns = columns};
+    static const enum dtype dtypes[] = {DTYPE_BF16, DTYPE_F16, DTYPE_F32, DTYPE_F8_E4M3};
+    struct source s = {.dtype = dtypes[between(0, 3)], .rows = rows, .columns = columns};
     int element = dtype_bits(s.dtype) / 8;
     bool transposed = between(0, 1);
     unsigned char *data = bytes + between(0, 3); /* files align nothing */
@@ -213,11 +214,21 @@ static struct source random_source(int rows, int columns)
     s.column_step = transposed ? rows : 1;
     for (int i = 0; i < rows * columns * element; i++)
         data[i] = (unsigned char)(i % element == element - 1 ? between(0, 255) & 0xbf : between(0, 255));
+    if (s.dtype == DTYPE_F8_E4M3) {
+        s.scale = scales;
+        for (int i = 0; i < rows * scale_count(columns); i++)
+            scales[i] = (float)between(1, 1 << 20) * 0x1p-24f;
+    }
     for (int n = 0; n < rows; n++)
-        for (int c = 0; c < columns; c++)
-            assert_int_equal(dtype_widen(&values[n * columns + c],
-                                         data + (n * s.row_step + c * s.column_step) * element, s.dtype, 1),
-                             STATUS_OK);
+        for (int c = 0; c < columns; c++) {
+            const unsigned char *from = data + (n * s.row_step + c * s.column_step) * element;
+
+            if (s.scale)
+                values[n * columns + c] =
+                    dtype_from_e4m3(*from) * scales[n * scale_count(columns) + c / SCALE_INPUTS];
+            else
+                assert_int_equal(dtype_widen(&values[n * columns + c], from, s.dtype, 1), STATUS_OK);
+        }
     return s;
 }
 
@@ -231,6 +242,8 @@ static void fill(struct kernels *k, struct weight *w, const struct source *whole
 
         part.rows = between(1, whole->rows - first);
         part.data = (const char *)whole->data + first * whole->row_step * element;
+        if (part.scale)
+            part.scale += first * scale_count(whole->columns);
         assert_int_equal(k->weight_fill(k, w, first, &part), STATUS_OK);
         first += part.rows;
     }
@@ -248,7 +261,13 @@ static void what_was_packed_is_read_back_exactly(void **unused)
         struct weight w;
 
         assert_int_equal(kernels_weight(k, source.dtype, rows, columns, "test", &w), STATUS_OK);
-        assert_int_equal(w.format, source.dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32);
+        assert_int_equal(w.format, source.dtype == DTYPE_F16 ? DTYPE_F32 : source.dtype);
+        if (source
+                .scale) { /* a byte for each number, and a float for each scale, of whole panels and fours */
+            assert_int_equal(w.bytes, (rows + 15) / 16 * 64 * ((columns + 3) / 4 + scale_count(columns)));
+            if (between(0, 3) == 0) /* beside another format */
+                assert_int_equal(kernels_weight(k, DTYPE_F32, rows, columns, "test", &w), STATUS_OK);
+        }
         fill(k, &w, &source);
         for (int n = 0; n < rows; n++)
             tokens[n] = 1000 + n;
@@ -296,13 +315,17 @@ static void formats_that_cannot_be_multiplied_are_refused(void **unused)
     struct weight w = {0};
 
     (void)unused;
-    assert_int_equal(k->weight_plan(k, &w, DTYPE_F8_E4M3, 4, 4), STATUS_BAD_INPUT);
-    assert_words(dtype_name(DTYPE_F8_E4M3));
+    assert_int_equal(k->weight_plan(k, &w, DTYPE_F8_E5M2, 4, 4), STATUS_BAD_INPUT);
+    assert_words(dtype_name(DTYPE_F8_E5M2));
     assert_int_equal(kernels_weight(k, DTYPE_I8, 4, 4, "router of layer 3", &w), STATUS_BAD_INPUT);
     assert_words("router of layer 3");
     assert_int_equal(kernels_weight(k, DTYPE_BF16, 1, 1, "test", &w), STATUS_OK);
     assert_int_equal(k->weight_fill(k, &w, 0, &part), STATUS_BUG);
     assert_int_equal(k->weight_fill(k, &w, 1, &part), STATUS_BUG);
+    part.dtype = DTYPE_F8_E4M3;
+    assert_int_equal(kernels_weight(k, DTYPE_F8_E4M3, 1, 1, "test", &w), STATUS_OK);
+    assert_int_equal(k->weight_fill(k, &w, 0, &part), STATUS_BUG);
+    assert_words("scales");
     k->close(k);
 }
 
@@ -348,46 +371,64 @@ static void product(enum cpu_path path, float *out, const float *x, const struct
     k->close(k);
 }
 
+/* A product of many rows and wide inputs: sums are put down and taken up again between blocks. */
+enum { ROWS = 131, OUTPUTS = 75, INPUTS = 2501 };
+
+static float inputs[ROWS * INPUTS];
+
+static struct source wide_source(enum dtype dtype)
+{
+    static uint16_t numbers[OUTPUTS * INPUTS];
+    static uint8_t codes[OUTPUTS * INPUTS];
+    static float wide_scales[OUTPUTS * (INPUTS / SCALE_INPUTS + 1)];
+
+    for (int i = 0; i < ROWS * INPUTS; i++)
+        inputs[i] = (float)between(-1000, 1000) / 1000.0f;
+    for (int i = 0; i < OUTPUTS * INPUTS; i++) {
+        numbers[i] = dtype_to_bf16((float)between(-1000, 1000) / 1000.0f);
+        codes[i] = (uint8_t)(between(0, 1) << 7 | between(0, 126));
+    }
+    for (int i = 0; i < OUTPUTS * scale_count(INPUTS); i++)
+        wide_scales[i] = (float)between(-1000, 1000) / 1e5f;
+    if (dtype == DTYPE_F8_E4M3)
+        return (struct source){codes, dtype, OUTPUTS, INPUTS, INPUTS, 1, wide_scales};
+    return (struct source){numbers, DTYPE_BF16, OUTPUTS, INPUTS, INPUTS, 1, NULL};
+}
+
 static void avx512_and_avx2_give_the_same_bytes(void **unused)
 {
-    enum { ROWS = 131, OUTPUTS = 75, INPUTS = 1301 };
-    static uint16_t numbers[OUTPUTS * INPUTS];
-    static float x[ROWS * INPUTS], narrow[ROWS * OUTPUTS], wide[ROWS * OUTPUTS];
-    struct source source = {numbers, DTYPE_BF16, OUTPUTS, INPUTS, INPUTS, 1, NULL};
+    static const enum dtype dtypes[] = {DTYPE_BF16, DTYPE_F8_E4M3};
+    static float narrow[ROWS * OUTPUTS], wide[ROWS * OUTPUTS];
 
     (void)unused;
     if (cpu_best_path() != CPU_AVX512) {
         print_message("skipped: cpu avx512 (not on this machine)\n");
         return;
     }
-    for (int i = 0; i < OUTPUTS * INPUTS; i++)
-        numbers[i] = dtype_to_bf16((float)between(-1000, 1000) / 1000.0f);
-    for (int i = 0; i < ROWS * INPUTS; i++)
-        x[i] = (float)between(-1000, 1000) / 1000.0f;
-    product(CPU_AVX2, narrow, x, &source, ROWS);
-    product(CPU_AVX512, wide, x, &source, ROWS);
-    assert_memory_equal(narrow, wide, sizeof narrow);
+    for (int i = 0; i < 2; i++) {
+        struct source source = wide_source(dtypes[i]);
+
+        product(CPU_AVX2, narrow, inputs, &source, ROWS);
+        product(CPU_AVX512, wide, inputs, &source, ROWS);
+        assert_memory_equal(narrow, wide, sizeof narrow);
+    }
 }
 
-/* Sums of wide inputs are put down and taken up again between blocks when there are many rows, and only then.
- */
+/* Sums are put down between blocks when there are many rows, and only then. */
 static void a_row_of_a_wide_product_has_the_same_bytes_alone(void **unused)
 {
-    enum { ROWS = 131, OUTPUTS = 75, INPUTS = 2501 };
-    static uint16_t numbers[OUTPUTS * INPUTS];
-    static float x[ROWS * INPUTS], all[ROWS * OUTPUTS], alone[OUTPUTS];
-    struct source source = {numbers, DTYPE_BF16, OUTPUTS, INPUTS, INPUTS, 1, NULL};
+    static float all[ROWS * OUTPUTS], alone[OUTPUTS];
 
     (void)unused;
-    for (int i = 0; i < OUTPUTS * INPUTS; i++)
-        numbers[i] = dtype_to_bf16((float)between(-1000, 1000) / 1000.0f);
-    for (int i = 0; i < ROWS * INPUTS; i++)
-        x[i] = (float)between(-1000, 1000) / 1000.0f;
     for (int path = 0; path <= (int)cpu_best_path(); path++) {
-        product((enum cpu_path)path, all, x, &source, ROWS);
-        for (int row = 0; row < ROWS; row += 13) {
-            product((enum cpu_path)path, alone, x + row * INPUTS, &source, 1);
-            assert_memory_equal(alone, all + row * OUTPUTS, sizeof alone);
+        for (int format = 0; format < 2; format++) {
+            struct source source = wide_source(format == 0 ? DTYPE_BF16 : DTYPE_F8_E4M3);
+
+            product((enum cpu_path)path, all, inputs, &source, ROWS);
+            for (int row = 0; row < ROWS; row += 13) {
+                product((enum cpu_path)path, alone, inputs + row * INPUTS, &source, 1);
+                assert_memory_equal(alone, all + row * OUTPUTS, sizeof alone);
+            }
         }
     }
 }

@@ -147,6 +147,43 @@ static void widening_reads_from_any_address(void **unused)
     assert_int_equal(dtype_widen(got, space, DTYPE_BF16, 0), STATUS_OK);
 }
 
+/* sign, four bits of exponent, three of mantissa; no infinity; all ones are NaN. */
+static void all_codes_of_e4m3_are_read_exactly(void **unused)
+{
+    (void)unused;
+    for (int code = 0; code < 256; code++) {
+        int exponent = code >> 3 & 15, mantissa = code & 7;
+        double want = exponent > 0 ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
+        float got = dtype_from_e4m3((uint8_t)code);
+
+        if ((code & 127) == 127)
+            assert_true(isnan(got));
+        else
+            assert_true((double)got == (code & 128 ? -want : want) && (signbit(got) != 0) == (code >= 128));
+    }
+    assert_true(dtype_from_e4m3(0x7e) == 448.0f);
+}
+
+static void a_nan_of_e4m3_is_found_anywhere(void **unused)
+{
+    unsigned char codes[43];
+
+    (void)unused;
+    for (int i = 0; i < 256; i++) {
+        memset(codes, i, sizeof codes);
+        assert_true(dtype_e4m3_nan(codes, sizeof codes) == ((i & 127) == 127));
+    }
+    memset(codes, 0xfe, sizeof codes);
+    for (size_t i = 0; i < sizeof codes; i++) {
+        codes[i] = i % 2 == 0 ? 0x7f : 0xff;
+        assert_true(dtype_e4m3_nan(codes, sizeof codes));
+        assert_true(dtype_e4m3_nan(codes + i, 1));
+        codes[i] = 0x7e;
+        assert_false(dtype_e4m3_nan(codes, sizeof codes));
+    }
+    assert_false(dtype_e4m3_nan(codes, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -157,6 +194,8 @@ int main(void)
         cmocka_unit_test(rounding_to_bf16_is_to_nearest_ties_to_even),
         cmocka_unit_test(a_nan_stays_a_nan),
         cmocka_unit_test(widening_reads_from_any_address),
+        cmocka_unit_test(all_codes_of_e4m3_are_read_exactly),
+        cmocka_unit_test(a_nan_of_e4m3_is_found_anywhere),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

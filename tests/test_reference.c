@@ -124,11 +124,35 @@ static void weights_keep_bf16_and_widen_f16(void **unused)
     assert_true(w.format == DTYPE_BF16 && w.bytes == 30 && w.rows == 3 && w.columns == 5);
     assert_int_equal(k->weight_plan(k, &w, DTYPE_F16, 3, 5), STATUS_OK);
     assert_true(w.format == DTYPE_F32 && w.bytes == 60);
-    assert_int_equal(k->weight_plan(k, &w, DTYPE_F8_E4M3, 3, 5), STATUS_BAD_INPUT);
+    assert_int_equal(k->weight_plan(k, &w, DTYPE_F8_E5M2, 3, 5), STATUS_BAD_INPUT);
     assert_int_equal(k->weight_plan(k, &w, DTYPE_F32, -1, 5), STATUS_BUG);
     assert_int_equal(kernels_weight(k, DTYPE_BF16, 1, 1, "test", &w), STATUS_OK);
     assert_int_equal(k->weight_fill(k, &w, 0, &wide), STATUS_BUG);
     assert_int_equal(k->weight_fill(k, &w, 1, &wide), STATUS_BUG);
+}
+
+static void codes_of_eight_bits_count_their_scale_times(void **unused)
+{
+    static const float SCALE[] = {0.5f, -2.0f, 3.0f, 0.0f};
+    uint8_t codes[2 * 130];
+    struct source part = {codes, DTYPE_F8_E4M3, 2, 130, 130, 1, SCALE};
+    const float *numbers;
+    struct weight w = {0};
+
+    (void)unused;
+    memset(codes, 0x38, sizeof codes); /* 1 */
+    codes[129] = 0xfe;                 /* -448 */
+    codes[130] = 0x01;                 /* 2^-9 */
+    assert_int_equal(k->weight_plan(k, &w, DTYPE_F8_E4M3, 2, 130), STATUS_OK);
+    assert_true(w.format == DTYPE_F32 && w.bytes == sizeof codes * 4);
+    assert_int_equal(kernels_weight(k, DTYPE_F8_E4M3, 2, 130, "test", &w), STATUS_OK);
+    assert_int_equal(k->weight_fill(k, &w, 0, &part), STATUS_OK);
+    numbers = w.data;
+    assert_true(numbers[0] == 0.5f && numbers[127] == 0.5f && numbers[128] == -2.0f &&
+                numbers[129] == 896.0f);
+    assert_true(numbers[130] == 3.0f * 0x1p-9f && numbers[257] == 3.0f && numbers[258] == 0.0f);
+    part.scale = NULL;
+    assert_int_equal(k->weight_fill(k, &w, 0, &part), STATUS_BUG);
 }
 
 static void matrices_are_padded_and_pages_sized(void **unused)
@@ -380,6 +404,7 @@ int main(void)
         cmocka_unit_test(memory_is_zeroed_aligned_and_given_back),
         cmocka_unit_test(a_shared_block_lives_as_long_as_its_last_piece),
         cmocka_unit_test(weights_keep_bf16_and_widen_f16),
+        cmocka_unit_test(codes_of_eight_bits_count_their_scale_times),
         cmocka_unit_test(matrices_are_padded_and_pages_sized),
         cmocka_unit_test(multiply_sums_in_rising_order_and_adds_the_bias_last),
         cmocka_unit_test(a_transposed_tensor_gives_the_same_weight),

@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_multiply.h"
 
 #include "engine/base/range.h"
+#include "kernels/cpu/cpu_e4m3.h"
 #include "kernels/cpu/cpu_vector.h"
 
 /* A block of rows and k stays in the second level of the cache (96 * 1024 floats) while all panels pass by;

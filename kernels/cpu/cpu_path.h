@@ -18,7 +18,7 @@
  * of column 0, then of column 1, ...; odd widths end in a pair whose second is zero. F32: a line of 16 floats
  * for each k. F8_E4M3: for every SCALE_INPUTS of k a line of 16 scales, then a line for each four of k with
  * the codes of w[k] ... w[k + 3] of column 0, then of column 1, ...; the last line may be short of codes. The
- * scales are multiplied by E4M3_UNIT, see lanes_e4m3. Columns beyond the last are zero. */
+ * scales are multiplied by E4M3_UNIT, see cpu_e4m3.h. Columns beyond the last are zero. */
 enum { PANEL_COLUMNS = 16, PANEL_LINE = 64 };
 
 /* A code's seven bits as the upper bits of a float without its sign are 2^-120 of what it stands for. */
