@@ -169,6 +169,101 @@ def prompts(program):
     print("  a line of a megabyte is refused by name, the next is answered; exit 65")
 
 
+def json_lines(program, stdin, *options, model=DEMO, ranks=2, code=65):
+    """What a run over lines of JSON answered, line by line."""
+    done = program.run(ranks, "generate", "--model", model, "--input", "jsonl", *GREEDY, *options, stdin=stdin)
+    if done.returncode != code:
+        fail(f"exit {done.returncode}, wanted {code}:\n{done.stderr.decode(errors='replace')}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def request_lines(program):
+    """Lines of JSON that are broken in any way are answered by an error each; the others go on."""
+    good = b'{"id": "good", "prompt": "Die Datei"}\n'
+    wanted = json_lines(program, good, "--no-stream", code=0)[0]
+    wrong = (
+        ("not JSON", b"Die Datei", None, "not JSON"),
+        ("NUL bytes", b'{"id": 1, "prompt": "a\0b"}', None, "not JSON"),
+        ("invalid UTF-8", b'{"id": 1, "prompt": "\xff\xc3"}', None, "unable to decode"),
+        ("invalid UTF-8 in a name", b'{"id": 1, "\xff": 1}', None, "unable to decode"),
+        ("half a surrogate", b'{"id": 1, "prompt": "\\ud800"}', None, "not JSON"),
+        ("deep nesting", b'{"id": 1, "prompt": ' + b"[" * 100000 + b"]" * 100000 + b"}", None, "depth"),
+        ("a huge whole number", b'{"id": 1, "prompt": "x", "seed": ' + b"9" * 200 + b"}", 1, "too big"),
+        ("a huge number", b'{"id": 1, "prompt": "x", "top_p": 1e400}', None, "overflow"),
+        ("a key twice", b'{"id": 1, "id": 2, "prompt": "x"}', None, "duplicate"),
+        ("an unknown field", b'{"id": {}, "prompt": "x"}', None, '"id" must be'),
+        ("a field of another kind", '{"id": "é\\u0000", "prompt": ["x"]}'.encode(), "é\0", '"prompt" must be text'),
+        ("an id that came", good[:-1], "good", "came before"),
+        ("too long for the model", b'{"id": 3, "prompt": "' + b"x " * 600000 + b'"}', 3, "tokens"),
+        ("an empty list", b'{"id": 4, "prompt_token_ids": []}', 4, "no tokens"),
+        ("a message without a role", b'{"id": 5, "messages": [{"content": "x"}]}', 5, "role"),
+        ("a token beyond the vocabulary", b'{"id": 6, "prompt_token_ids": [1000000]}', 6, "1000000"),
+        ("a line that stops halfway", b'{"id": 7, "prompt": "x', None, "not JSON"))
+    text = good
+    for number, (name, line, found, words) in enumerate(wrong):
+        text += line + b'\n{"id": "next %d", "prompt": "Die Datei"}\n' % number
+    text = text[:text.rindex(b'\n{"id": "next')]
+    answers = json_lines(program, text, "--ordered", "--no-stream")
+    if answers[0] != wanted or len(answers) != 2 * len(wrong):
+        fail(f"{len(answers)} answers: {answers}")
+    for number, (name, line, found, words) in enumerate(wrong):
+        error = answers[1 + 2 * number]
+        if error["id"] != found or error["finish_reason"] != "error" or words not in error["error"] \
+                or f"line {2 + 2 * number}:" not in error["error"]:
+            fail(f"{name}: {error}")
+        if number < len(wrong) - 1 and answers[2 + 2 * number] != {**wanted, "id": f"next {number}"}:
+            fail(f"{name}: the next was not served: {answers[2 + 2 * number]}")
+        print(f"  {name}: {error['error'][:100]}", flush=True)
+    answers = json_lines(program, b" " * (65 << 20) + b"\n" + good, "--no-stream", ranks=1)
+    if "longer than 64 MiB" not in answers[0]["error"] or answers[1] != wanted:
+        fail(f"a line of 65 MiB: {answers}")
+    many = json_lines(program, good + b'{"id": "bad"}\n' * 600 + b'{"id": "last", "prompt": "Die Datei"}\n', "--ordered", "--no-stream")
+    if [answer["id"] for answer in many] != ["good"] + ["bad"] * 600 + ["last"]:
+        fail(f"600 wrong lines in order: {[answer['id'] for answer in many]}")
+    print("  600 wrong lines wait for their turn")
+    blank = json_lines(program, b"\n\r\n  \n" + good + b"\n", "--no-stream", code=0)
+    if blank != [wanted]:
+        fail(f"blank lines: {blank}")
+
+
+def request_ends(program):
+    """Cancels before, while and after a request runs; a directory without a tokenizer; a reader that has gone."""
+    lines = b'{"id": 1, "prompt": "Die Datei", "max_tokens": 8}\n{"id": 2, "prompt": "Once", "n": 2, "temperature": 1}\n'
+    answers = json_lines(program, lines + b'{"cancel": 2}\n{"cancel": 2}\n{"cancel": "nobody"}\n', code=0)
+    last = sorted((answer["id"], answer.get("index"), answer["finish_reason"]) for answer in answers if "finish_reason" in answer)
+    if last != [(1, None, "length"), (2, 0, "cancelled"), (2, 1, "cancelled")]:
+        fail(f"cancelled at once: {last}")
+    with subprocess.Popen(program.command(2, "generate", "--model", DEMO, "--input", "jsonl", *GREEDY), stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT}) as run:
+        run.stdin.write(b'{"id": "on", "prompt": "Once", "max_tokens": 4000, "ignore_eos": true}\n')
+        run.stdin.flush()
+        seen = [json.loads(run.stdout.readline()) for _ in range(5)]
+        run.stdin.write(b'{"cancel": "on"}\n{"id": "then", "prompt": "Die Datei"}\n')
+        run.stdin.close()
+        seen += [json.loads(line) for line in run.stdout]
+        ends = {answer["id"]: answer for answer in seen if "finish_reason" in answer}
+        streamed = [token for answer in seen if answer["id"] == "on" and "finish_reason" not in answer for token in answer["token_ids"]]
+        if run.wait(60) != 0 or ends["on"]["finish_reason"] != "cancelled" or ends["on"]["token_ids"] != streamed \
+                or not 5 <= len(streamed) < 4000 or ends["then"]["finish_reason"] not in ("length", "stop"):
+            fail(f"cancelled in mid-flight: {ends}")
+        print(f"  cancelled after {len(streamed)} tokens; the next is answered")
+    with tempfile.TemporaryDirectory() as folder:
+        model = copy_model(DEMO, folder)
+        ids = b'{"id": 1, "prompt_token_ids": [17, 300, 41], "logprobs": 1}\n'
+        wanted = json_lines(program, ids, "--no-stream", code=0)[0]
+        (model / "tokenizer.json").unlink()
+        answers = json_lines(program, ids + b'{"id": 2, "prompt": "x"}\n{"id": 3, "messages": [{"role": "user", "content": "x"}]}\n'
+                             b'{"id": 4, "prompt_token_ids": [5], "stop": "x"}\n', "--no-stream", "--ordered", model=model)
+        if answers[0] != {**wanted, "text": None} or any("tokenizer" not in answer["error"] for answer in answers[1:]):
+            fail(f"without a tokenizer: {answers}, wanted {wanted}")
+        print(f"  without a tokenizer: {answers[1]['error']}")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([program.binary, "generate", "--model", str(DEMO), "--input", "jsonl"], stdout=full, check=False,
+                              input=b'{"id": 1, "prompt": "x"}\n', stderr=subprocess.PIPE, timeout=120)
+    if done.returncode != 74 or b"No space left" not in done.stderr:
+        fail(f"into a full disk: exit {done.returncode}\n{done.stderr.decode()}")
+
+
 def usage(program):
     """A wrong command line: code 64 and the option's name."""
     for options, word in ((("--temperature", "hot"), "--temperature"), (("--no-such-option",), "no-such-option"),
@@ -312,7 +407,7 @@ def idle(program):
             fail(f"{comm}: exit {run.returncode}\n{said.decode()}")
 
 
-CASES = {case.__name__: case for case in (model_files, shards, memory, output, prompts, usage, different_models, killed,
+CASES = {case.__name__: case for case in (model_files, shards, memory, output, prompts, request_lines, request_ends, usage, different_models, killed,
                                           stopped, idle)}
 
 
