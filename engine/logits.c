@@ -93,7 +93,7 @@ static inline double exponential(double x)
 
 struct logits_scale logits_measure(const float *values, int count)
 {
-    struct logits_scale scale = {.best = -FLT_MAX};
+    struct logits_scale scale = {.best = -(double)FLT_MAX};
     double total = 0.0, part[BLOCK];
 
     for (int i = 0; i < count; i++)

@@ -32,6 +32,11 @@ static enum status refuse(const struct field *field, const char *legal)
     return FAIL(STATUS_BAD_INPUT, "\"%s\" must be %s", field->name, legal);
 }
 
+static void store(struct reading *r, const struct field *field, const void *value, size_t bytes)
+{
+    memcpy((char *)&r->line->options + field->offset, value, bytes);
+}
+
 static enum status read_whole(struct reading *r, const struct field *field, const json_t *value)
 {
     json_int_t number = json_integer_value(value);
@@ -39,7 +44,7 @@ static enum status read_whole(struct reading *r, const struct field *field, cons
     if (!json_is_integer(value) || (double)number < field->least || (double)number > field->most)
         return FAIL(STATUS_BAD_INPUT, "\"%s\" must be a whole number from %.0f to %.0f", field->name,
                     field->least, field->most);
-    *(int *)((char *)&r->line->options + field->offset) = (int)number;
+    store(r, field, &(int){(int)number}, sizeof(int));
     return STATUS_OK;
 }
 
@@ -53,7 +58,7 @@ static enum status read_real(struct reading *r, const struct field *field, const
                     field->above ? "\"%s\" must be a number above %g and at most %g"
                                  : "\"%s\" must be a number from %g to %g",
                     field->name, field->least, field->most);
-    *(float *)((char *)&r->line->options + field->offset) = (float)number;
+    store(r, field, &(float){(float)number}, sizeof(float));
     return STATUS_OK;
 }
 
@@ -93,8 +98,8 @@ static enum status read_logprobs(struct reading *r, const struct field *field, c
 
     if (!json_is_integer(value) || number < 0 || number > REQUEST_TOP)
         return FAIL(STATUS_BAD_INPUT, "\"%s\" must be a whole number from 0 to %d", field->name, REQUEST_TOP);
-    *(struct request_logprobs *)((char *)&r->line->options + field->offset) =
-        (struct request_logprobs){.wanted = true, .top = (int)number};
+    store(r, field, &(struct request_logprobs){.wanted = true, .top = (int)number},
+          sizeof(struct request_logprobs));
     return STATUS_OK;
 }
 
