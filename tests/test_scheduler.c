@@ -316,6 +316,60 @@ static void better_priority_takes_the_place_of_worse(void **state)
     arena_close(&d.arena);
 }
 
+static void the_last_of_those_that_run_is_put_aside_and_goes_on_later(void **state)
+{
+    struct scheduler *s;
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){
+                      .sequences = 4, .rows = 64, .positions = POSITIONS, .pages_per_group = 6, .groups = 1});
+    s = &d.scheduler;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(add(&d, 14, 40), STATUS_OK);
+        step(&d, 1);
+    }
+    for (int i = 0; i < 40 && s->preemptions == 0; i++)
+        step(&d, 1);
+    assert_int_equal(s->store[2].state, REQUEST_WAITING);
+    assert_int_equal(s->store[1].state, REQUEST_RUNNING);
+    assert_int_equal(s->store[0].count, s->store[1].count + 1); /* neither missed a step */
+    for (int i = 0; i < 200 && !scheduler_idle(s); i++)
+        step(&d, 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(s->store[i].count, 54);
+    assert_true(s->recomputed_tokens > 0);
+    assert_int_equal(s->prompt_tokens, 3 * 14);
+    assert_int_equal(s->generated_tokens, 3 * 40);
+    arena_close(&d.arena);
+}
+
+static void the_beginning_of_what_was_cached_outlives_its_end(void **state)
+{
+    struct scheduler *s;
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){.sequences = 4,
+                                            .rows = 256,
+                                            .positions = POSITIONS,
+                                            .pages_per_group = 7,
+                                            .groups = 1,
+                                            .prefix_caching = true});
+    s = &d.scheduler;
+    d.same = true;
+    assert_int_equal(add(&d, 5 * PAGE_ROWS, 1), STATUS_OK);
+    step(&d, 1);
+    d.same = false;
+    assert_int_equal(add(&d, 4 * PAGE_ROWS + 1, 1), STATUS_OK); /* takes two empty pages and the last three */
+    step(&d, 1);
+    d.same = true;
+    assert_int_equal(add(&d, 5 * PAGE_ROWS, 1), STATUS_OK);
+    step(&d, 1);
+    assert_int_equal(s->newest->cached, 2 * PAGE_ROWS);
+    arena_close(&d.arena);
+}
+
 static void everything_ends_whatever_comes(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
@@ -361,6 +415,8 @@ int main(void)
         cmocka_unit_test(a_stop_token_ends_a_request_and_frees_its_pages),
         cmocka_unit_test(cancelled_requests_end_between_steps),
         cmocka_unit_test(requests_run_by_priority_and_leave_in_any_order),
+        cmocka_unit_test(the_last_of_those_that_run_is_put_aside_and_goes_on_later),
+        cmocka_unit_test(the_beginning_of_what_was_cached_outlives_its_end),
         cmocka_unit_test(everything_ends_whatever_comes),
     };
 
