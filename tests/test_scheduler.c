@@ -55,7 +55,7 @@ static enum status add(struct desk *d, int prompt, int max_tokens)
 
     options.priority = d->priority;
     for (int i = 0; i < prompt && i < room.capacity; i++)
-        room.ids[i] = (int32_t)(((d->same ? 0 : number * 7) + i) % STOP_ID);
+        room.ids[i] = (int32_t)(((d->same ? 50 : number * 7) + i) % STOP_ID);
     return scheduler_add(&d->scheduler, prompt, &options);
 }
 
@@ -135,6 +135,26 @@ static void a_long_prompt_is_cut_and_decodes_go_first(void **state)
     assert_int_equal(d.batch.row_count, 16);
     assert_int_equal(d.scheduler.store[0].count, 6); /* the short one got its token */
     assert_int_equal(d.scheduler.store[1].computed, 15);
+    arena_close(&d.arena);
+}
+
+static void every_request_that_decodes_gets_its_token_whatever_prompts_are_there(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){
+                      .sequences = 5, .rows = 5, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    d.priority = 1;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(add(&d, 1, 50), STATUS_OK);
+    step(&d, 1);
+    d.priority = 0;
+    assert_int_equal(add(&d, 100, 5), STATUS_OK); /* comes before all of them */
+    step(&d, 1);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(d.scheduler.store[i].count, 3);
+    assert_int_equal(d.scheduler.store[4].computed, 1);
     arena_close(&d.arena);
 }
 
@@ -265,7 +285,7 @@ static void requests_run_by_priority_and_leave_in_any_order(void **state)
 
 static void a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy(void **state)
 {
-    const int groups[] = {0, 0, 0, 1, 1, 1, 2}, cached[] = {0, 32, 32, 0, 32, 32, 0};
+    const int groups[] = {1, 1, 1, 2, 2, 2, 1}, cached[] = {0, 32, 32, 0, 32, 32, 32};
     struct scheduler *s;
     struct desk d;
 
@@ -277,17 +297,17 @@ static void a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy(void 
                                             .groups = 3,
                                             .prefix_caching = true});
     s = &d.scheduler;
+    assert_int_equal(add(&d, 40, 30), STATUS_OK); /* another prompt, in group 0 */
+    step(&d, 1);
     d.same = true;
     for (int i = 0; i < 7; i++) {
         assert_int_equal(add(&d, 40, 30), STATUS_OK);
         step(&d, 1);
-        /* group 0 holds the first two blocks, and runs up to three more than the idle ones before another
-         * gets them too */
         assert_int_equal(s->newest->group, groups[i]);
         assert_int_equal(s->newest->cached, cached[i]);
     }
-    assert_int_equal(s->cached_tokens, 4 * 32);
-    assert_int_equal(s->prompt_tokens, 7 * 40 - 4 * 32);
+    assert_int_equal(s->cached_tokens, 5 * 32);
+    assert_int_equal(s->prompt_tokens, 8 * 40 - 5 * 32);
     arena_close(&d.arena);
 }
 
@@ -408,6 +428,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_prompt_is_cut_and_decodes_go_first),
+        cmocka_unit_test(every_request_that_decodes_gets_its_token_whatever_prompts_are_there),
         cmocka_unit_test(a_prompt_of_100000_tokens_stalls_nobody),
         cmocka_unit_test(a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy),
         cmocka_unit_test(better_priority_takes_the_place_of_worse),
