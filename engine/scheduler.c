@@ -7,7 +7,20 @@
 
 #include <string.h>
 
-enum { KEPT_PER_SEQUENCE = 2 }; /* finished requests may wait for their turn to be printed while others run */
+enum {
+    KEPT_PER_SEQUENCE = 2, /* finished requests may wait for their turn to be printed while others run */
+    TWINS_SOUGHT = 64      /* requests looked at for one that begins alike */
+};
+
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static int smaller(int a, int b)
+{
+    return a < b ? a : b;
+}
 
 static int pages_for(int positions)
 {
@@ -255,7 +268,7 @@ static enum status take_rows(struct scheduler *s, struct request *r, int rows)
     struct page_pool *pool = &s->pool[r->group];
     int needed = pages_for(r->computed + rows), room;
 
-    if (r->told == 0 && r->found > s->found_room)
+    if (r->told == 0 && s->take[r->slot] == 0 && r->found > s->found_room)
         return STATUS_OK; /* the next step can name them */
     while (r->page_count < needed && (pool->unused > 0 || put_later_aside(s, r))) {
         if (pool->unused == 0)
@@ -264,15 +277,71 @@ static enum status take_rows(struct scheduler *s, struct request *r, int rows)
         r->page_count++;
     }
     room = r->page_count * PAGE_ROWS - r->computed;
-    s->take[r->slot] = rows < room ? rows : room;
-    if (r->told == 0 && s->take[r->slot] > 0)
+    if (r->told == 0 && s->take[r->slot] == 0 && room > 0)
         s->found_room -= r->found;
+    s->take[r->slot] = smaller(rows, room);
     return STATUS_OK;
+}
+
+/* Rows of the wanting request `at`, which has none yet, that one before it brings in this step. */
+static int rows_brought(const struct scheduler *s, int at)
+{
+    const struct request *r = s->wanting[at];
+    int blocks = sharable_blocks(r), most = r->found;
+
+    for (int i = at - 1; i >= 0 && i >= at - TWINS_SOUGHT; i--) {
+        const struct request *q = s->wanting[i];
+        int block = r->found, end;
+
+        if (q->state != REQUEST_RUNNING || q->group != r->group || q->block != r->block)
+            continue;
+        end = (q->computed + s->take[q->slot]) / PAGE_ROWS;
+        while (block < blocks && block < end &&
+               memcmp(q->tokens + (ptrdiff_t)block * PAGE_ROWS, r->tokens + (ptrdiff_t)block * PAGE_ROWS,
+                      PAGE_ROWS * sizeof *r->tokens) == 0)
+            block++;
+        most = larger(most, block);
+    }
+    return (most - r->found) * PAGE_ROWS;
+}
+
+/* Would it rather find what another computes in this step than compute it too? Where that is at least half of
+ * the rows that it could have. */
+static bool waits_for_twin(const struct scheduler *s, int at, int rows)
+{
+    const struct request *r = s->wanting[at];
+
+    return s->limits.prefix_caching && r->told == 0 && s->take[r->slot] == 0 &&
+           2 * rows_brought(s, at) >= rows;
 }
 
 static bool decodes(const struct request *r)
 {
     return r->told > 0 && r->count - r->computed == 1;
+}
+
+/* Divides rows among the first `count` that want some; what one leaves for want of pages or for another to
+ * compute goes to the others in order. */
+static enum status divide_rows(struct scheduler *s, int count, int budget)
+{
+    share_rows(&s->share, count, budget);
+    for (int round = 0; round < 2; round++) {
+        int rest = budget;
+
+        for (int i = 0; i < count; i++)
+            rest -= s->wanting[i]->state == REQUEST_RUNNING ? s->take[s->wanting[i]->slot] : 0;
+        for (int i = 0; i < count; i++) {
+            struct request *r = s->wanting[i];
+            int had = r->state == REQUEST_RUNNING ? s->take[r->slot] : 0;
+            int rows = round == 0 ? s->share.rows[i] : smaller(s->share.left[i], had + rest);
+
+            if (r->state != REQUEST_RUNNING || rows <= had || waits_for_twin(s, i, rows))
+                continue;
+            TRY(take_rows(s, r, rows));
+            rest -= s->take[r->slot] - had;
+        }
+    }
+    return STATUS_OK;
 }
 
 /* Rows of each running request in this step. Those that decode come first; what they leave is divided among
@@ -301,11 +370,7 @@ static enum status choose_rows(struct scheduler *s)
         s->wanting[count] = r;
         s->share.left[count++] = request_most_rows(r, r->count - r->computed, &spare);
     }
-    share_rows(&s->share, count, budget);
-    for (int i = 0; i < count; i++)
-        if (s->share.rows[i] > 0 && s->wanting[i]->state == REQUEST_RUNNING)
-            TRY(take_rows(s, s->wanting[i], s->share.rows[i]));
-    return STATUS_OK;
+    return divide_rows(s, count, budget);
 }
 
 static enum status add_piece(struct batch *b, struct request *r, int rows)
@@ -354,11 +419,6 @@ static void finish_request(struct scheduler *s, struct request *r)
     r->ended = clock_now();
 }
 
-static int larger(int a, int b)
-{
-    return a > b ? a : b;
-}
-
 /* `rows` more positions of r are in the cache; whole blocks can be found from now on. */
 static void count_rows(struct scheduler *s, struct request *r, int rows)
 {
@@ -370,9 +430,9 @@ static void count_rows(struct scheduler *s, struct request *r, int rows)
         s->cached_tokens += r->cached;
     }
     r->reached = larger(r->reached, r->computed);
-    again = r->reached - r->computed < rows ? r->reached - r->computed : rows;
+    again = smaller(r->reached - r->computed, rows);
     s->recomputed_tokens += again;
-    s->prompt_tokens += larger(0, (end < r->prompt ? end : r->prompt) - r->reached);
+    s->prompt_tokens += larger(0, smaller(end, r->prompt) - r->reached);
     r->reached = larger(r->reached, end);
     r->computed = end;
     for (; (r->published + 1) * PAGE_ROWS <= r->computed; r->published++)

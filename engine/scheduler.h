@@ -11,7 +11,8 @@
  * the same bytes. A request that has nobody behind it stands still until pages come back. So the first in
  * order always goes on, and nothing is ever given up.
  *
- * Prefixes. A block of tokens that a page of the group holds is not computed again. Of the groups with room
+ * Prefixes. A block of tokens that a page of the group holds is not computed again, and one that another
+ * request computes in this step is waited for. Of the groups with room
  * the one that holds most of a prompt gets it, unless it runs more than PREFIX_LOAD requests more than
  * another with room; then, and among equals, the one that runs fewest.
  *

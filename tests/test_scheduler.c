@@ -311,6 +311,34 @@ static void a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy(void 
     arena_close(&d.arena);
 }
 
+static void of_prompts_that_come_together_one_computes_what_they_share(void **state)
+{
+    struct scheduler *s;
+    struct desk d;
+
+    (void)state;
+    open_desk(&d, (struct scheduler_limits){.sequences = 8,
+                                            .rows = 512,
+                                            .positions = POSITIONS,
+                                            .pages_per_group = 64,
+                                            .groups = 1,
+                                            .prefix_caching = true});
+    s = &d.scheduler;
+    d.same = true;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(add(&d, 100, 30), STATUS_OK);
+    d.same = false;
+    assert_int_equal(add(&d, 100, 30), STATUS_OK); /* has nothing to wait for */
+    step(&d, 1);
+    assert_int_equal(d.batch.row_count, 200);
+    step(&d, 1);
+    assert_int_equal(d.batch.row_count, 2 + 4 * 4);
+    assert_int_equal(s->cached_tokens, 4 * 96);
+    assert_int_equal(s->store[0].cached, 0);
+    assert_int_equal(s->store[4].count, 101);
+    arena_close(&d.arena);
+}
+
 static void better_priority_takes_the_place_of_worse(void **state)
 {
     struct scheduler *s;
@@ -431,6 +459,7 @@ int main(void)
         cmocka_unit_test(every_request_that_decodes_gets_its_token_whatever_prompts_are_there),
         cmocka_unit_test(a_prompt_of_100000_tokens_stalls_nobody),
         cmocka_unit_test(a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy),
+        cmocka_unit_test(of_prompts_that_come_together_one_computes_what_they_share),
         cmocka_unit_test(better_priority_takes_the_place_of_worse),
         cmocka_unit_test(what_can_never_fit_is_refused_by_name),
         cmocka_unit_test(a_stop_token_ends_a_request_and_frees_its_pages),
