@@ -305,14 +305,14 @@ static int rows_brought(const struct scheduler *s, int at)
     return (most - r->found) * PAGE_ROWS;
 }
 
-/* Would it rather find what another computes in this step than compute it too? Where that is at least half of
- * the rows that it could have. */
+/* Would it rather find what another computes in this step than compute it too? Where that is at least a
+ * quarter of the rows that it could have, so that it does not creep behind one that creeps. */
 static bool waits_for_twin(const struct scheduler *s, int at, int rows)
 {
     const struct request *r = s->wanting[at];
 
     return s->limits.prefix_caching && r->told == 0 && s->take[r->slot] == 0 &&
-           2 * rows_brought(s, at) >= rows;
+           4 * rows_brought(s, at) >= rows;
 }
 
 static bool decodes(const struct request *r)
