@@ -199,7 +199,7 @@ static void search_sites(struct plan_layer *l, const struct plan_options *o, boo
     }
 }
 
-/* Is the other start better than what lies in p->other? The better one is in the state afterwards. */
+/* The better one of what lies in the state and in p->other goes to p->other. */
 static enum status keep_better(struct plan *p, const struct plan_options *o, struct merit *best)
 {
     struct plan_layer *l = &p->layer;
@@ -213,34 +213,53 @@ static enum status keep_better(struct plan *p, const struct plan_options *o, str
     return STATUS_OK;
 }
 
+static bool content(const struct merit *m, const struct plan_options *o)
+{
+    return (o->split == PLAN_FLOW ? m->flow : m->even) <= loosen(m->bound, o->tolerance);
+}
+
+/* What lies in the state, and what a search makes of it. */
+static enum status search_on(struct plan *p, const struct plan_options *o, bool nodes, struct merit *m)
+{
+    TRY(keep_better(p, o, m));
+    search_sites(&p->layer, o, nodes, loosen(m->bound, o->tolerance));
+    return keep_better(p, o, m);
+}
+
+/* A plan inside nodes is legal where replicas may spill, and at times better. */
+static enum status start_inside(struct plan *p, const struct plan_options *o, struct merit *m)
+{
+    p->layer.levels = PLAN_HIERARCHICAL;
+    plan_sites(&p->layer, o, true);
+    p->layer.levels = PLAN_SPILL;
+    return search_on(p, o, false, m);
+}
+
 static enum status plan_one(struct plan *p, const struct plan_options *o, int layer, const int64_t *load,
                             struct merit *m)
 {
     struct plan_layer *l = &p->layer;
     size_t slots = (size_t)p->shape.rank_first[p->shape.ranks];
     bool nodes = l->levels == PLAN_HIERARCHICAL && l->nodes > 1, started;
-    int64_t target;
 
     TRY(plan_state_load(l, load));
-    l->random = o->seed + (uint64_t)layer * 0x9e3779b97f4a7c15u;
+    l->random = o->seed; /* alike for all layers, so that a plan does not depend on the others */
     plan_pack_homes(l);
     l->alike = o->split == PLAN_FLOW;
     *m = (struct merit){.even = INT64_MAX, .flow = INT64_MAX};
     m->bound = plan_sites(l, o, nodes);
-    target = loosen(m->bound, o->tolerance);
     TRY(keep_better(p, o, m));
-    if (o->split == PLAN_FLOW && m->flow > target) {
+    if (o->split == PLAN_FLOW && !content(m, o)) {
         l->alike = false;
         plan_sites(l, o, nodes);
         TRY(keep_better(p, o, m));
     }
-    if ((o->split == PLAN_FLOW ? m->flow : m->even) > target) {
+    if (l->levels == PLAN_SPILL && l->nodes > 1 && !content(m, o))
+        TRY(start_inside(p, o, m));
+    if (!content(m, o)) {
         TRY(start_reference(p, nodes, &started));
-        if (started) {
-            TRY(keep_better(p, o, m));
-            search_sites(l, o, nodes, target);
-            TRY(keep_better(p, o, m));
-        }
+        if (started)
+            TRY(search_on(p, o, nodes, m));
     }
     memcpy(p->trial + (size_t)layer * slots, p->other, slots * sizeof *p->other);
     return STATUS_OK;

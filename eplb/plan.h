@@ -21,6 +21,9 @@ enum plan_split {
     PLAN_EVEN, /* alike */
 };
 
+/* Tolerance and kicks for a plan of some milliseconds a layer, and for one in a tenth of that. */
+enum { PLAN_GOOD_TOLERANCE = 1000, PLAN_GOOD_KICKS = 200, PLAN_FAST_TOLERANCE = 10000, PLAN_FAST_KICKS = 0 };
+
 struct plan_options {
     enum plan_levels levels;
     enum plan_split split;

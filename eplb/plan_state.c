@@ -54,6 +54,7 @@ enum status plan_state_open(struct plan_layer *l, struct arena *arena, const str
     TRY(arena_take_array(arena, keys, sizeof *l->other, "sorting", &l->other));
     TRY(arena_take_array(arena, experts, sizeof *l->heap, "experts by share", &l->heap));
     TRY(arena_take_array(arena, ranks, sizeof *l->used, "used slots", &l->used));
+    TRY(arena_take_array(arena, ranks, sizeof *l->open_load, "ranks with room", &l->open_load));
     TRY(arena_take_array(arena, ranks, sizeof *l->doubles, "slots of replicated experts", &l->doubles));
     TRY(arena_take_array(arena, nodes, sizeof *l->pending, "experts without a home", &l->pending));
     TRY(arena_take_array(arena, nodes, sizeof *l->room, "room of nodes", &l->room));

@@ -52,6 +52,7 @@ struct plan_layer {
     uint64_t *key, *other; /* [max(E, R)] */
     int32_t *heap;         /* [E] */
     int32_t *used;         /* [P] slots */
+    int64_t *open_load;    /* [P] of ranks with free slots; INT64_MAX: no rank of the site, or full */
     int32_t *doubles;      /* [P] slots of replicated experts */
     int32_t *pending;      /* [nodes] experts without a replica at home */
     int32_t *room;         /* [nodes] free slots */
