@@ -1,0 +1,214 @@
+/* measure_stream.c - how well plans from the past serve the next batches: the table of docs/balancer.md
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * usage: measure_stream; run in the root of the project. Two recorded streams of 129 batches, on one the task
+ * changes. 8 ranks; the first plan comes before batch 8, then one before every 8th batch. For each way to
+ * predict: the busiest rank as a multiple of the mean, over batches 8 to 128 and six layers, with replicas
+ * that share alike and with the best split of each batch. */
+#include "eplb/flow.h"
+#include "eplb/improve.h"
+#include "eplb/moves.h"
+#include "eplb/plan.h"
+
+#include "eplb_shape.h"
+#include "eplb_traces.h"
+
+#include <math.h>
+
+enum {
+    RANKS = 8,
+    SLOTS = 80,
+    LAYERS = EPLB_STREAM_LAYERS,
+    EXPERTS = EPLB_ESFT_EXPERTS,
+    LOADS = LAYERS * EXPERTS,
+    FIRST = 8,
+    SCENARIOS = 4,
+    FINE = 1 << 10
+};
+
+enum way { BLOCKS, FIRST_TWICE, WINDOW, EWMA, ORACLE, INCREMENTAL };
+
+struct predictor {
+    const char *name;
+    enum way way;
+    int window;   /* batches; thousandths of an EWMA, or above the mean with which a layer is content */
+    int interval; /* batches between plans */
+};
+
+static const struct predictor predictors[] = {
+    {"no balancer (64 slots)", BLOCKS, 0, 0},
+    {"experts 0 to 15 twice", FIRST_TWICE, 0, 0},
+    {"window 4", WINDOW, 4, 8},
+    {"window 16", WINDOW, 16, 8},
+    {"window 50", WINDOW, 50, 8},
+    {"EWMA 0.05", EWMA, 50, 8},
+    {"EWMA 0.1", EWMA, 100, 8},
+    {"EWMA 0.3", EWMA, 300, 8},
+    {"last batch, every batch", WINDOW, 1, 1},
+    {"the batch itself (oracle)", ORACLE, 1, 1},
+    {"incremental, content at 1.01", INCREMENTAL, 10, 8},
+    {"incremental, content at 1.02", INCREMENTAL, 20, 8},
+    {"incremental, content at 1.03", INCREMENTAL, 30, 8},
+    {"incremental, content at 1.04", INCREMENTAL, 40, 8},
+    {"incremental, content at 1.05", INCREMENTAL, 50, 8},
+};
+
+static int64_t batch[EPLB_STREAM_BATCHES][LOADS];
+
+struct replay {
+    struct placement now, next;
+    struct plan *plan;
+    struct improve *improve;
+    struct flow *flow;
+    int64_t average[LOADS]; /* EWMA, in parts of a row */
+    double even, flow_sum;
+    int samples, plans, moves, sets; /* slots that changed; experts new to a rank */
+};
+
+static void open_replay(struct replay *r, int slots)
+{
+    static struct plan_shape shape;
+
+    *r = (struct replay){0};
+    shape = (struct plan_shape){
+        .layers = LAYERS, .experts = EXPERTS, .groups = 1, .ranks = RANKS, .rank_first = eplb_rank_first};
+    for (int rank = 0; rank <= RANKS; rank++)
+        eplb_rank_first[rank] = slots / RANKS * rank;
+    assert_int_equal(arena_open(&eplb_gold_arena, "replay", 64 << 20), STATUS_OK);
+    assert_int_equal(placement_open(&r->now, &eplb_gold_arena, LAYERS, EXPERTS, slots, RANKS), STATUS_OK);
+    assert_int_equal(placement_open(&r->next, &eplb_gold_arena, LAYERS, EXPERTS, slots, RANKS), STATUS_OK);
+    assert_int_equal(plan_open(&r->plan, &eplb_gold_arena, &shape), STATUS_OK);
+    assert_int_equal(improve_open(&r->improve, &eplb_gold_arena, &shape, SCENARIOS, 16), STATUS_OK);
+    assert_int_equal(flow_open(&r->flow, &eplb_gold_arena, EXPERTS, slots, RANKS), STATUS_OK);
+    for (int i = 0; i < LAYERS * slots; i++)
+        r->now.expert[i] = i % slots % EXPERTS;
+    assert_int_equal(placement_index(&r->now), STATUS_OK);
+}
+
+/* The busiest rank of a layer as a multiple of the mean, both ways. */
+static void serve(struct replay *r, const int64_t *rows)
+{
+    const struct placement *p = &r->now;
+
+    for (int layer = 0; layer < LAYERS; layer++) {
+        const int32_t *first = p->first + layer * (EXPERTS + 1);
+        int64_t demand[EXPERTS], quota[SLOTS], most, total = 0;
+        double even = 0.0;
+
+        for (int e = 0; e < EXPERTS; e++) {
+            demand[e] = rows[layer * EXPERTS + e] * FINE;
+            total += demand[e];
+        }
+        assert_int_equal(flow_layer(r->flow, p, layer, demand, quota, &most), STATUS_OK);
+        for (int rank = 0; rank < RANKS; rank++) {
+            double here = 0.0;
+
+            for (int s = p->rank_first[rank]; s < p->rank_first[rank + 1]; s++) {
+                int e = p->expert[layer * p->slots + s];
+
+                here += e < 0 ? 0.0 : (double)demand[e] / (first[e + 1] - first[e]);
+            }
+            even = fmax(even, here);
+        }
+        r->even += even * RANKS / (double)total;
+        r->flow_sum += (double)most * RANKS / (double)total;
+        r->samples++;
+    }
+}
+
+static void predict(const struct replay *r, const struct predictor *how, int at, int64_t *load)
+{
+    int window = how->way == INCREMENTAL ? SCENARIOS : how->window;
+    int from = how->way == ORACLE ? at : at - window < 0 ? 0 : at - window;
+    int to = how->way == ORACLE ? at + 1 : at;
+
+    memset(load, 0, sizeof *load * LOADS);
+    if (how->way == EWMA) {
+        memcpy(load, r->average, sizeof *load * LOADS);
+        return;
+    }
+    for (int b = from; b < to; b++) {
+        for (int i = 0; i < LOADS; i++)
+            load[i] += batch[b][i];
+    }
+}
+
+/* Experts that a rank did not have before. */
+static int new_sets(const struct placement *before, const struct placement *after)
+{
+    int count = 0;
+
+    for (int i = 0; i < LAYERS * after->slots; i++) {
+        int layer = i / after->slots, rank = placement_rank(after, i % after->slots);
+        bool there = after->expert[i] < 0;
+
+        for (int s = before->rank_first[rank]; s < before->rank_first[rank + 1]; s++)
+            there |= before->expert[layer * after->slots + s] == after->expert[i];
+        count += !there;
+    }
+    return count;
+}
+
+static void replan(struct replay *r, const struct predictor *how, int at)
+{
+    struct plan_options o = {.split = how->way == INCREMENTAL ? PLAN_FLOW : PLAN_EVEN,
+                             .tolerance = PLAN_GOOD_TOLERANCE,
+                             .kicks = 20};
+    struct improve_options io = {
+        .most_bytes = INT64_MAX, .most_layer_moves = 8, .tolerance = how->window * 1000};
+    int64_t load[LOADS];
+
+    if (how->way == INCREMENTAL && at > FIRST) {
+        assert_int_equal(
+            improve_plan(r->improve, &r->now, batch[at - SCENARIOS], SCENARIOS, &io, &r->next, NULL),
+            STATUS_OK);
+    } else {
+        predict(r, how, at, load);
+        assert_int_equal(plan_make(r->plan, &o, load, &r->next, NULL), STATUS_OK);
+        assert_int_equal(moves_keep(&r->now, &r->next), STATUS_OK);
+    }
+    if (at > FIRST) {
+        r->plans++;
+        r->sets += new_sets(&r->now, &r->next);
+    }
+    memcpy(r->now.expert, r->next.expert, sizeof *r->now.expert * (size_t)(LAYERS * r->now.slots));
+    assert_int_equal(placement_index(&r->now), STATUS_OK);
+}
+
+static void replay(const struct predictor *how)
+{
+    static struct replay r;
+
+    open_replay(&r, how->way == BLOCKS ? EXPERTS : SLOTS);
+    for (int b = 0; b < EPLB_STREAM_BATCHES; b++) {
+        if (b >= FIRST && how->interval > 0 && b % how->interval == 0)
+            replan(&r, how, b);
+        if (b >= FIRST)
+            serve(&r, batch[b]);
+        for (int i = 0; i < LOADS; i++) {
+            int64_t rows = batch[b][i] * FINE;
+
+            r.average[i] = b == 0 ? rows : r.average[i] + (rows - r.average[i]) * how->window / 1000;
+        }
+    }
+    printf("  %-28s %.3f / %.3f", how->name, r.even / r.samples, r.flow_sum / r.samples);
+    if (r.plans > 0)
+        printf("   %.2f moves in a layer for each of %d plans", (double)r.sets / LAYERS / r.plans, r.plans);
+    printf("\n");
+    arena_close(&eplb_gold_arena);
+}
+
+int main(void)
+{
+    const char *streams[] = {"esft_stream_mixed_B256.csv", "esft_stream_phased_B256.csv"};
+
+    for (int i = 0; i < 2; i++) {
+        if (!eplb_traces_stream(streams[i], batch[0]))
+            continue;
+        printf("%s: busiest rank / mean, even split / best split\n", streams[i]);
+        for (size_t j = 0; j < sizeof predictors / sizeof *predictors; j++)
+            replay(&predictors[j]);
+    }
+    return 0;
+}
