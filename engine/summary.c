@@ -80,19 +80,17 @@ void summary_log(const struct summary *s)
              (long long)s->preemptions, (unsigned long long)s->hash);
 }
 
-enum status summary_write(const struct summary *s, const char *path)
+json_t *summary_pack(const struct summary *s)
 {
     char hash[20];
     json_t *shares;
-    json_t *all;
-    int failed;
 
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)s->hash);
     shares =
         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
                   experts_share(s), "dispatch", s->share[WATCH_DISPATCH], "combine", s->share[WATCH_COMBINE],
                   "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
-    all = json_pack(
+    return json_pack(
         "{s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:s, s:o}",
         "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm", s->comm,
         "num_requests", (json_int_t)s->requests, "refused", (json_int_t)s->refused, "prompt_tokens",
@@ -102,6 +100,13 @@ enum status summary_write(const struct summary *s, const char *path)
         "tokens_per_second", rate(s->generated_tokens, s->seconds), "decode_time", s->decode_seconds,
         "decode_tokens", (json_int_t)s->decode_tokens, "imbalance", s->imbalance, "tokens_hash", hash,
         "shares", shares);
+}
+
+enum status summary_write(const struct summary *s, const char *path)
+{
+    json_t *all = summary_pack(s);
+    int failed;
+
     if (!all)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
     failed = json_dump_file(all, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

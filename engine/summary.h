@@ -10,6 +10,7 @@
 #include "comm/watch.h"
 #include "engine/base/status.h"
 
+#include <jansson.h>
 #include <stdint.h>
 
 struct summary {
@@ -38,7 +39,10 @@ enum status summary_gather(struct summary *s, struct comm *world);
 /* The line on stderr, at rank 0. */
 void summary_log(const struct summary *s);
 
-/* The same as JSON. A file that cannot be written is STATUS_IO. */
+/* The same as a JSON object; NULL: no memory. */
+json_t *summary_pack(const struct summary *s);
+
+/* That object in a file. A file that cannot be written is STATUS_IO. */
 enum status summary_write(const struct summary *s, const char *path);
 
 /* Feeds one token into the hash. */

@@ -1,6 +1,7 @@
 /* main.c - the program: reads the command line and hands over to the command
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "launch/bench.h"
 #include "launch/inspect.h"
 #include "launch/options.h"
 #include "launch/options_help.h"
@@ -27,6 +28,8 @@ static const struct command commands[] = {
     {.command = OPTIONS_TOKENIZE, .alone = tokenize_run},
     {.command = OPTIONS_DETOKENIZE, .alone = tokenize_run},
     {.command = OPTIONS_PERPLEXITY, .ranks = perplexity_run},
+    {.command = OPTIONS_BENCH_THROUGHPUT, .ranks = bench_throughput},
+    {.command = OPTIONS_BENCH_LATENCY, .ranks = bench_latency},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

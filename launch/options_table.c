@@ -12,12 +12,17 @@ const struct options_command_row options_table_commands[] = {
      1, OPTIONS_OPERAND_LIMIT},
     {OPTIONS_INSPECT, "inspect",
      "what a model is, and what its ranks would take, from the headers of its files", NULL, 0, 0},
+    {OPTIONS_BENCH_THROUGHPUT, "bench throughput",
+     "how fast many requests are served, and how long each waits", NULL, 0, 0},
+    {OPTIONS_BENCH_LATENCY, "bench latency", "how long one batch takes from its prompts to its last token",
+     NULL, 0, 0},
     {0, NULL, NULL, NULL, 0, 0},
 };
 
 const struct options_section *const options_table_sections[] = {
-    &options_table_input,      &options_table_sampling, &options_table_ranks, &options_table_memory,
-    &options_table_evaluation, &options_table_inspect,  &options_table_run,   NULL,
+    &options_table_input,   &options_table_sampling,   &options_table_ranks,
+    &options_table_memory,  &options_table_evaluation, &options_table_bench,
+    &options_table_inspect, &options_table_run,        NULL,
 };
 
 const struct options_row *options_table_row(int index)

@@ -32,16 +32,21 @@ enum options_command {
     OPTIONS_DETOKENIZE = 1 << 2,
     OPTIONS_PERPLEXITY = 1 << 3,
     OPTIONS_INSPECT = 1 << 4,
+    OPTIONS_BENCH_THROUGHPUT = 1 << 5,
+    OPTIONS_BENCH_LATENCY = 1 << 6,
 };
 
 /* Sets of commands that share options. */
 enum options_commands {
     OPTIONS_TEXTS = OPTIONS_TOKENIZE | OPTIONS_DETOKENIZE,
+    OPTIONS_BENCH = OPTIONS_BENCH_THROUGHPUT | OPTIONS_BENCH_LATENCY,
     /* load a model over ranks: processors, the watchdog, a dry run */
-    OPTIONS_LOADING = OPTIONS_GENERATE | OPTIONS_PERPLEXITY,
+    OPTIONS_LOADING = OPTIONS_GENERATE | OPTIONS_PERPLEXITY | OPTIONS_BENCH,
     /* say how a model would lie on ranks: the layout, memory and batches, the backend */
     OPTIONS_PLANNING = OPTIONS_LOADING | OPTIONS_INSPECT,
     OPTIONS_SAMPLING = OPTIONS_GENERATE,
+    /* choose tokens */
+    OPTIONS_CHOOSING = OPTIONS_GENERATE | OPTIONS_BENCH,
     OPTIONS_WITH_MODEL = OPTIONS_PLANNING | OPTIONS_TEXTS,
     OPTIONS_ALL = 0x7fffffff,
 };
@@ -132,7 +137,18 @@ struct options {
         int window; /* tokens; 0: what the model or --max-model-len allows */
         int stride; /* tokens; 0: half a window */
     } evaluation;
-    bool json; /* the report, instead of text */
+    bool json;               /* the report, instead of text */
+    const char *output_json; /* the report as well; NULL: none */
+
+    /* what is measured */
+    struct {
+        const char *dataset; /* NULL: random prompts */
+        int num_prompts, num_warmups;
+        int input_len, output_len;
+        double request_rate; /* infinite: all at once */
+        int batch_size, num_iters, num_iters_warmup;
+        bool enable_prefix_caching;
+    } bench;
 
     struct options_inspect inspect;
 
@@ -197,7 +213,8 @@ struct options_section {
 };
 
 extern const struct options_section options_table_input, options_table_sampling, options_table_ranks,
-    options_table_memory, options_table_evaluation, options_table_inspect, options_table_run;
+    options_table_memory, options_table_evaluation, options_table_bench, options_table_inspect,
+    options_table_run;
 
 /* In the order of help; NULL ends the list. */
 extern const struct options_section *const options_table_sections[];

@@ -75,12 +75,17 @@ static bool read_seed(const char *text, uint64_t *out)
     return true;
 }
 
-/* Decimal numbers only: strtod alone would take "nan", "inf", hexadecimal and leading spaces. */
+/* Decimal numbers only, and "inf" where there is no most: strtod alone would take "nan", hexadecimal and
+ * leading spaces as well. */
 static bool read_real(const char *text, const struct options_row *row, double *out)
 {
     char *end;
     double number;
 
+    if (isinf(row->most) && strcmp(text, "inf") == 0) {
+        *out = INFINITY;
+        return true;
+    }
     if (!*text || strspn(text, "0123456789.eE+-") != strlen(text))
         return false;
     number = strtod(text, &end);

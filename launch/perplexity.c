@@ -6,15 +6,14 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/evaluate.h"
+#include "launch/report.h"
 #include "launch/session.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { NAME_WIDTH_MOST = 60 };
 
@@ -98,53 +97,41 @@ static json_t *pack(const struct evaluate_text *t)
                      "nats_per_byte", per(t->nats, t->bytes), "perplexity", exp(each));
 }
 
-/* A file's name need not be UTF-8; JSON must. */
-static json_t *pack_name(const char *path)
-{
-    json_t *name = json_string(path);
-
-    return name ? name : json_string("(a name that is not UTF-8)");
-}
-
-static enum status write_json(FILE *out, const struct evaluate *e, const struct evaluate_text *total)
+static json_t *pack_all(const struct evaluate *e, const struct evaluate_text *total)
 {
     const char *backend = e->engine->kernels->name; /* "cpu (avx2, 2 threads)": ranks differ in the rest */
     json_t *files = json_array();
-    json_t *all;
-    int failed = files == NULL;
 
-    for (int i = 0; i < e->options.count && !failed; i++) {
+    for (int i = 0; i < e->options.count; i++) {
         json_t *one = pack(&e->texts[i]);
 
-        failed = !one || json_object_set_new(one, "file", pack_name(e->options.paths[i])) != 0;
-        failed = json_array_append_new(files, one) != 0 || failed;
+        json_object_set_new(one, "file", report_text(e->options.paths[i]));
+        json_array_append_new(files, one);
     }
-    all = json_pack("{s:s%, s:i, s:i, s:o, s:o}", "backend", backend, strcspn(backend, " "), "window",
-                    e->options.window, "stride", e->options.stride, "files", files, "total", pack(total));
-    failed = failed || !all || json_dumpf(all, out, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) != 0;
-    json_decref(all);
-    if (failed)
-        return FAIL(STATUS_IO, "the report cannot be written: %s", errno ? strerror(errno) : "no memory");
-    fputc('\n', out);
-    return STATUS_OK;
+    return json_pack("{s:s%, s:i, s:i, s:o, s:o}", "backend", backend, strcspn(backend, " "), "window",
+                     e->options.window, "stride", e->options.stride, "files", files, "total", pack(total));
 }
 
 static enum status report(const struct evaluate *e, int answers, bool json)
 {
     struct evaluate_text total = total_of(e);
-    int copy = dup(answers); /* answers itself is closed by process_end */
-    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
     enum status status = STATUS_OK;
+    FILE *out;
 
-    if (!out)
-        return FAIL(STATUS_IO, "standard output cannot be opened: %s", strerror(errno));
-    if (json)
-        status = write_json(out, e, &total);
-    else
+    TRY(report_open(answers, &out));
+    if (json) {
+        json_t *all = pack_all(e, &total);
+
+        status = report_json(out, all);
+        json_decref(all);
+    } else {
         write_text(out, e, &total);
-    if (fclose(out) != 0 && status == STATUS_OK)
-        status = FAIL(STATUS_IO, "writing the report: %s", strerror(errno));
-    return status;
+    }
+    if (status != STATUS_OK) {
+        fclose(out);
+        return status;
+    }
+    return report_close(out);
 }
 
 /* -- the run --- */

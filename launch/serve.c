@@ -4,6 +4,7 @@
 #include "launch/serve.h"
 
 #include "engine/generate.h"
+#include "launch/report.h"
 #include "launch/session.h"
 
 #include <errno.h>
@@ -18,17 +19,6 @@ struct serve {
     int input; /* rank 0; -1: not open */
 };
 
-/* A place for --stats that cannot be written is found now, not after a long run. */
-static enum status check_stats(const char *path)
-{
-    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-
-    if (file < 0)
-        return FAIL(STATUS_IO, "--stats %s: %s", path, strerror(errno));
-    close(file);
-    return STATUS_OK;
-}
-
 /* Rank 0 alone reads prompts and writes statistics. */
 static enum status open_files(struct serve *s)
 {
@@ -37,7 +27,7 @@ static enum status open_files(struct serve *s)
     if (s->session.process.rank != 0)
         return STATUS_OK;
     if (s->session.options->stats)
-        TRY(check_stats(s->session.options->stats));
+        TRY(report_check("stats", s->session.options->stats)); /* now, not after a long run */
     s->input = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
     if (s->input < 0)
         return FAIL(STATUS_NO_INPUT, "--input-file %s: %s", path, strerror(errno));

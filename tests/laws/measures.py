@@ -116,7 +116,116 @@ def perplexity_faults(program):
             print(f"  exit {code}: {words}", flush=True)
 
 
-CASES = {case.__name__: case for case in (perplexity, windows, perplexity_faults)}
+SMALL = ("--num-prompts", 6, "--input-len", 19, "--output-len", 9, "--num-warmups", 2)
+VLLM_THROUGHPUT = ("elapsed_time", "num_requests", "total_num_tokens", "requests_per_second", "tokens_per_second")
+
+
+def bench(program, ranks, command, *options):
+    """The report of a benchmark."""
+    return json.loads(program.answers(ranks, "bench", command, "--model", DEMO, "--json", *options))
+
+
+def check_throughput(report, requests, prompt, output):
+    """Counts are what was asked for, and rates are counts over time."""
+    counts = {"num_requests": requests, "num_prompt_tokens": prompt, "num_output_tokens": output,
+              "total_num_tokens": prompt + output, "prompt_tokens": prompt, "generated_tokens": output}
+    for key, wanted in counts.items():
+        if report[key] != wanted:
+            fail(f"{key}: {report[key]}, wanted {wanted}")
+    for key, amount in (("requests_per_second", requests), ("tokens_per_second", prompt + output),
+                        ("output_tokens_per_second", output)):
+        near(key, report[key] * report["elapsed_time"] / amount, 1, 1e-9)
+    for kind in ("ttft", "tpot", "itl", "e2el"):
+        values = [report[f"{figure}_{kind}_ms"] for figure in ("median", "p90", "p99")]
+        if not 0 < values[0] <= values[1] <= values[2] <= report["elapsed_time"] * 1000:
+            fail(f"{kind}: {values}")
+
+
+def bench_throughput(program):
+    """Counts, names and arithmetic of the report; one hash for equal settings on any ranks, at any arrivals."""
+    first = bench(program, 1, "throughput", *SMALL)
+    check_throughput(first, 6, 6 * 19, 6 * 9)
+    if any(key not in first for key in VLLM_THROUGHPUT):
+        fail(f"a field of vllm bench throughput is missing: {sorted(first)}")
+    hashes = {first["tokens_hash"]}
+    for count, more in ((2, ()), (3, ("--request-rate", 40)), (4, ("-tp", 2)), (2, ("--max-num-seqs", 2)),
+                        (2, ("--num-warmups", 0)), (1, ("--enable-prefix-caching",))):
+        report = bench(program, count, "throughput", *SMALL, *more)
+        if "--enable-prefix-caching" not in more:
+            check_throughput(report, 6, 6 * 19, 6 * 9)
+        hashes.add(report["tokens_hash"])
+    if len(hashes) != 1:
+        fail(f"equal settings, different tokens: {hashes}")
+    if bench(program, 1, "throughput", *SMALL, "--seed", 1)["tokens_hash"] in hashes:
+        fail("another seed, and the same tokens")
+    slow = bench(program, 2, "throughput", *SMALL, "--request-rate", 20)
+    near("six arrivals at 20 a second take time", min(slow["elapsed_time"], 0.1), 0.1, 1e-9)
+    with tempfile.TemporaryDirectory() as name:
+        file = pathlib.Path(name) / "prompts"
+        file.write_text('In the beginning\n{"prompt": "static int", "max_tokens": 5}\n{"prompt_token_ids": [1, 2, 3]}\n')
+        saved = pathlib.Path(name) / "report.json"
+        report = bench(program, 2, "throughput", "--dataset", file, "--num-prompts", 7, "--output-len", 6, "--output-json", saved)
+        once = program.answers(1, "tokenize", "--model", DEMO, "--add-special-tokens", stdin=b"In the beginning\nstatic int\n")
+        lengths = [len(line.split()) for line in once.splitlines()] + [3]
+        check_throughput(report, 7, sum(lengths) * 2 + lengths[0], 17 * 2 + 6)
+        if json.loads(saved.read_text()) != report:
+            fail("--output-json and --json differ")
+        text = program.answers(2, "bench", "throughput", "--model", DEMO, *SMALL).decode()
+        if not text.startswith("Throughput: ") or f"tokens {first['tokens_hash']}" not in text:
+            fail(f"the report as text:\n{text}")
+
+
+def bench_latency(program):
+    """As many batches as were asked for, their mean and percentiles, and one hash."""
+    options = ("--batch-size", 3, "--input-len", 11, "--output-len", 6, "--num-iters", 5, "--num-iters-warmup", 1)
+    hashes = set()
+    for count in (1, 2, 3):
+        report = bench(program, count, "latency", *options)
+        values = sorted(report["latencies"])
+        if len(values) != 5 or report["generated_tokens"] != 5 * 3 * 6 or report["prompt_tokens"] != 5 * 3 * 11:
+            fail(f"counts: {report}")
+        near("avg_latency", report["avg_latency"], sum(values) / 5, 1e-12)
+        if list(report["percentiles"]) != ["10", "25", "50", "75", "90", "99"]:
+            fail(f"percentiles: {report['percentiles']}")
+        for percent, found in report["percentiles"].items():
+            place = int(percent) / 100 * 4
+            below = int(place)
+            wanted = values[below] + (place - below) * (values[min(below + 1, 4)] - values[below])
+            near(f"percentile {percent}", found, wanted, 1e-12)
+        hashes.add(report["tokens_hash"])
+    if len(hashes) != 1:
+        fail(f"equal settings, different tokens: {hashes}")
+
+
+def bench_faults(program):
+    """Wrong values are named, and all ranks end with the right code."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / "bad").write_text('good\n{"prompt": 5}\n')
+        cases = (
+            (64, "--num-prompts: '0'", ("bench", "throughput", "--num-prompts", 0)),
+            (64, "--request-rate: '0' is not a number above 0", ("bench", "throughput", "--request-rate", 0)),
+            (64, "--request-rate: 'nan'", ("bench", "throughput", "--request-rate", "nan")),
+            (64, "--num-prompts is no option of the command 'bench latency'", ("bench", "latency", "--num-prompts", 3)),
+            (64, "--batch-size 300", ("bench", "latency", "--batch-size", 300)),
+            (64, "--input-len 4000", ("bench", "throughput", "--input-len", 4000)),
+            (64, "--max-model-len 100", ("bench", "latency", "--max-model-len", 100)),
+            (66, "none: No such file", ("bench", "throughput", "--dataset", folder / "none")),
+            (65, "bad: line 2: ", ("bench", "throughput", "--dataset", folder / "bad")),
+            (74, "--output-json", ("bench", "latency", "--output-json", folder / "no" / "such")),
+        )
+        for code, words, options in cases:
+            done = program.run(2, *options, "--model", DEMO)
+            text = done.stderr.decode(errors="replace")
+            if done.returncode != code or words not in text or done.stdout:
+                fail(f"{options}: exit {done.returncode}, wanted {code} and '{words}':\n{text}")
+            print(f"  exit {code}: {words}", flush=True)
+        done = program.run(1, "bench")
+        if done.returncode != 64 or b"bench throughput and bench latency" not in done.stderr:
+            fail(f"bench alone: exit {done.returncode}\n{done.stderr.decode()}")
+
+
+CASES = {case.__name__: case for case in (perplexity, windows, perplexity_faults, bench_throughput, bench_latency, bench_faults)}
 
 
 def main():
