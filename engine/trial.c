@@ -33,6 +33,7 @@ static enum status open_front(struct trial *t)
     int rounds = t->options.rounds;
     struct scheduler_limits limits = {.sequences = e->options.max_sequences,
                                       .rows = e->options.max_rows,
+                                      .wanted = e->options.max_wanted,
                                       .positions = e->max_positions,
                                       .pages_per_group = e->pages,
                                       .groups = e->grid.groups,
@@ -74,7 +75,9 @@ static enum status take_arrivals(struct trial *t, int requests, int tokens)
         const struct workload_prompt *p = &w->prompts[t->next];
         struct request_options options = {.sampling = t->options.sampling,
                                           .max_tokens = tokens > 0 && tokens < p->output ? tokens : p->output,
-                                          .ignore_eos = true};
+                                          .ignore_eos = true,
+                                          .own_stream = true, /* rounds before draw none of its numbers */
+                                          .stream = (uint64_t)t->next};
         int64_t arrived = t->start + w->arrivals[t->next];
 
         if (arrived > clock_now())

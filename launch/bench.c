@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WARMUP_TOKENS = 8, FIGURES = 4 };
+enum { WARMUP_TOKENS = 8, LATENCY_TOKENS = 32, THROUGHPUT_TOKENS = 1024, FIGURES = 4 };
 
 struct bench {
     struct session session;
@@ -32,16 +32,26 @@ static bool measures_latency(const struct options *o)
     return o->command == OPTIONS_BENCH_LATENCY;
 }
 
+/* Of a random prompt. */
+static int input_length(const struct options *o)
+{
+    if (o->bench.input_len > 0)
+        return o->bench.input_len;
+    return measures_latency(o) ? LATENCY_TOKENS : THROUGHPUT_TOKENS;
+}
+
 /* What is wrong with options or files is found before weights are read. */
 static enum status check(const struct options *o, int rank)
 {
     if (measures_latency(o) && o->bench.batch_size > o->max_num_seqs)
         return FAIL(STATUS_USAGE, "--batch-size %d: no more than --max-num-seqs %d run together",
                     o->bench.batch_size, o->max_num_seqs);
+    if (o->bench.dataset && o->bench.input_len > 0)
+        return FAIL(STATUS_USAGE, "--input-len is for random prompts, --dataset brings its own");
     if (o->max_model_len > 0 && !o->bench.dataset &&
-        (int64_t)o->bench.input_len + o->bench.output_len > o->max_model_len)
+        (int64_t)input_length(o) + o->bench.output_len > o->max_model_len)
         return FAIL(STATUS_USAGE, "--input-len %d and --output-len %d are more than --max-model-len %d",
-                    o->bench.input_len, o->bench.output_len, o->max_model_len);
+                    input_length(o), o->bench.output_len, o->max_model_len);
     if (rank != 0)
         return STATUS_OK;
     if (o->bench.dataset) {
@@ -59,7 +69,7 @@ static enum status open_workload(struct bench *b)
     const struct engine *e = &b->session.engine;
     struct workload_options options = {.count =
                                            measures_latency(o) ? o->bench.batch_size : o->bench.num_prompts,
-                                       .input = o->bench.input_len,
+                                       .input = input_length(o),
                                        .output = o->bench.output_len,
                                        .positions = e->max_positions,
                                        .vocabulary = e->config.vocabulary,
@@ -115,7 +125,7 @@ static json_t *pack_settings(const struct bench *b)
     if (o->bench.dataset)
         json_object_set_new(all, "dataset", report_text(o->bench.dataset));
     else
-        json_object_set_new(all, "input_len", json_integer(o->bench.input_len));
+        json_object_set_new(all, "input_len", json_integer(input_length(o)));
     if (measures_latency(o)) {
         json_object_set_new(all, "batch_size", json_integer(o->bench.batch_size));
         json_object_set_new(all, "num_iters", json_integer(o->bench.num_iters));

@@ -170,6 +170,12 @@ def bench_throughput(program):
         check_throughput(report, 7, sum(lengths) * 2 + lengths[0], 17 * 2 + 6)
         if json.loads(saved.read_text()) != report:
             fail("--output-json and --json differ")
+        file.write_text("In the beginning\nstatic int\nDie Datei\n")
+        program.answers(1, "generate", "--model", DEMO, "--max-tokens", 12, "--ignore-eos", "--stats", saved,
+                        stdin=file.read_bytes())
+        report = bench(program, 3, "throughput", "--dataset", file, "--num-prompts", 3, "--output-len", 12)
+        if report["tokens_hash"] != json.loads(saved.read_text())["tokens_hash"]:
+            fail("bench and generate make different tokens of the same prompts")
         text = program.answers(2, "bench", "throughput", "--model", DEMO, *SMALL).decode()
         if not text.startswith("Throughput: ") or f"tokens {first['tokens_hash']}" not in text:
             fail(f"the report as text:\n{text}")
@@ -211,6 +217,7 @@ def bench_faults(program):
             (64, "--input-len 4000", ("bench", "throughput", "--input-len", 4000)),
             (64, "--max-model-len 100", ("bench", "latency", "--max-model-len", 100)),
             (66, "none: No such file", ("bench", "throughput", "--dataset", folder / "none")),
+            (64, "--input-len is for random", ("bench", "throughput", "--dataset", folder / "bad", "--input-len", 3)),
             (65, "bad: line 2: ", ("bench", "throughput", "--dataset", folder / "bad")),
             (74, "--output-json", ("bench", "latency", "--output-json", folder / "no" / "such")),
         )
