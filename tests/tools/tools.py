@@ -133,6 +133,9 @@ def dry_run(program):
         expect(f"{count} ranks {layout}: the plan of inspect", rank_lines(text) == rank_lines(wanted) != [])
         expect(f"{count} ranks {layout}: printed once, nothing loaded",
                text.count("  layout ") == 1 and b"loaded" not in done.stderr)
+    done = program.run(2, "perplexity", "--model", DEMO, "--dry-run", "--json", DEMO / "eval" / "c.txt")
+    expect("a dry run of another command, as JSON",
+           done.returncode == 0 and json.loads(done.stdout)["plans"][0]["ranks"] == 2 and b"loaded" not in done.stderr)
 
 
 # -- what a run takes from the system ----------------------------------------------------------------------------------
@@ -277,7 +280,8 @@ def completion(program):
                  ("switchyard generate --model mo", ["model"]), ("switchyard generate -m mo", ["model"]),
                  ("switchyard generate --input-file mo", ["mode.txt", "model"]),
                  ("switchyard perplexity -m x mo", ["mode.txt", "model"]),
-                 ("switchyard generate --max-tokens ", []), ("switchyard inspect --mem", ["--memory"]),
+                 ("switchyard generate --max-tokens ", []), ("switchyard generate -tp ", []),
+                 ("switchyard inspect --mem", ["--memory"]),
                  ("switchyard inspect --temp", [])]
         for line, wanted in cases:
             found = complete(script, line, folder)
