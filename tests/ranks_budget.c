@@ -184,6 +184,9 @@ static void a_plan_is_what_a_run_takes(void **state)
                                          "tests/golden/glm4moe",
                                          "tests/golden/olmoe_f32",
                                          "tests/golden/qwen3moe_a",
+                                         "tests/golden/llama4_fp8_dynamic",
+                                         "tests/golden/llama4_fp8_experts",
+                                         "tests/golden/qwen3moe_fp8block",
                                          "models/demo"};
 
     (void)state;

@@ -78,6 +78,25 @@ def large(program):
                                       "--nodes", eight["nearest"]["nodes"])["plans"][0]["fits"])
 
 
+def large_fp8(program):
+    """The same model with FP8 experts in 18,000 tensors: its weights stay as small as they are stored."""
+    with tempfile.TemporaryDirectory() as folder:
+        total = checkpoints.write_model(folder, checkpoints.MAVERICK, shards=84, fp8=True)
+        begin = time.monotonic()
+        told = inspect(program, folder, "--ranks", "8", "--memory", "80GiB")
+        seconds = time.monotonic() - begin
+        print(f"  inspected {total / 2**30:.1f} GiB of FP8 on 8 ranks in {seconds:.2f} s", flush=True)
+        expect(f"the inspection ends within {PATIENCE} s", seconds < PATIENCE)
+        expect("400.7 billion parameters, scales not among them", 400.6e9 < told["model"]["parameters"] < 400.8e9)
+        expect("most bytes are FP8", told["model"]["file_bytes"]["F8_E4M3"] > 0.9 * total)
+        weights = told["plans"][0]["bytes"][0]["weights"]
+        copies = 7 * 2 * (told["model"]["active_parameters"] - 24 * 3 * 5120 * 8192 - 2 * 202048 * 5120) / 8
+        ratio = weights / (total / 8 + copies)
+        expect(f"eight ranks hold the experts as they are stored and a copy of the rest: {ratio:.4f}; the backend keeps "
+               "four bytes of scale for 128 codes", 1 <= ratio < 1 + 4 / 128)
+        expect("it fits where bfloat16 does not", told["plans"][0]["fits"])
+
+
 def numbers(program):
     """What is told of a small model, in both forms, and which command lines are refused."""
     told = inspect(program, DEMO, "-r", "5", "--kv-cache-memory", "3M", "--max-model-len", "512")
@@ -300,7 +319,7 @@ def completion(program):
                 expect(f"{first} is followed by {second}", second in complete(script, f"switchyard {first} ", folder))
 
 
-CASES = {case.__name__: case for case in (large, numbers, dry_run, memory, version, manual, completion)}
+CASES = {case.__name__: case for case in (large, large_fp8, numbers, dry_run, memory, version, manual, completion)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
