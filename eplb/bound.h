@@ -9,14 +9,18 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/status.h"
-#include "eplb/placement.h"
+#include "eplb/plan_shape.h"
 
 #include <stdint.h>
 
 #define BOUND_MOST ((int64_t)1 << 40) /* of one expert */
 
 struct bound; /* workspace */
-enum status bound_open(struct bound **out, struct arena *arena, const struct placement_shape *shape);
+
+/* The shape is the caller's and outlives the bound; ranks may go between two calls. PLAN_SPILL is bounded
+ * like PLAN_GLOBAL. A shape that cannot be planned for is STATUS_USAGE. */
+enum status bound_open(struct bound **out, struct arena *arena, const struct plan_shape *shape,
+                       enum plan_levels levels);
 
 /* t*: the least that the busiest replica of `experts` experts carries when they have `slots` slots in all,
  * each at least one: every spare slot goes to the expert whose replicas carry most. Exact but for the last
@@ -25,7 +29,7 @@ enum status bound_share(struct bound *b, const int64_t *load, int experts, int s
 
 /* The least load of the busiest rank, for one layer: load [experts].
  *
- *   - the mean over the ranks, and t*(all experts, all slots);
+ *   - the mean over the live ranks, and t*(all experts, all slots);
  *   - with more than one node, where all replicas of a group stay on its node: the least that the busiest
  * node can have, shared by its ranks; the load of each group, shared likewise; t* of each group with all
  * spare slots of a node;
