@@ -156,9 +156,10 @@ static enum status encode_text(struct intake *in, const char *text, size_t bytes
     return tokenizer_encode(in->options.tokenizer, text, bytes, TOKENIZER_ADD_SPECIAL | literal, &in->tokens);
 }
 
-static enum status encode_messages(struct intake *in, int count)
+static enum status encode_messages(struct intake *in, int count, bool no_thinking)
 {
-    struct chat_job job = {.messages = in->messages, .count = count, .generation_prompt = true};
+    struct chat_job job = {
+        .messages = in->messages, .count = count, .generation_prompt = true, .no_thinking = no_thinking};
     struct chat_prompt *p = &in->rendered;
 
     TRY(need_tokenizer(in));
@@ -181,7 +182,7 @@ static enum status encode(struct intake *in)
         return request_line_ids(l, in->options.vocabulary, &in->tokens);
     if (l->form == REQUEST_LINE_MESSAGES) {
         TRY(request_line_messages(l, in->messages, &count));
-        return encode_messages(in, count);
+        return encode_messages(in, count, l->no_thinking);
     }
     return encode_text(in, l->text, l->bytes);
 }
@@ -278,7 +279,7 @@ enum status intake_text(struct intake *in, const char *text, size_t bytes, bool 
     in->tokens.count = 0;
     if (chat) {
         in->messages[0] = (struct chat_message){.role = "user", .content = text, .bytes = bytes};
-        status = encode_messages(in, 1);
+        status = encode_messages(in, 1, false);
     } else {
         status = encode_text(in, text, bytes);
     }

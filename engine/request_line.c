@@ -226,6 +226,18 @@ static enum status read_messages(struct reading *r, const struct field *field, c
     return STATUS_OK;
 }
 
+/* What the template is told beside the messages: as vLLM has it, but of one key alone. */
+static enum status read_template(struct reading *r, const struct field *field, const json_t *value)
+{
+    const json_t *thinking = json_object_get(value, "enable_thinking");
+
+    if (!json_is_object(value) || json_object_size(value) != (thinking != NULL) ||
+        (thinking && !json_is_boolean(thinking)))
+        return refuse(field, "an object with \"enable_thinking\", true or false, or an empty one");
+    r->line->no_thinking = json_is_false(thinking);
+    return STATUS_OK;
+}
+
 /* It was read first of all. */
 static enum status skip(struct reading *r, const struct field *field, const json_t *value)
 {
@@ -242,6 +254,7 @@ static const struct field fields[] = {
     {"prompt", read_prompt, 0, 0, 0, false},
     {"prompt_token_ids", read_ids, 0, 0, 0, false},
     {"messages", read_messages, 0, 0, 0, false},
+    {"chat_template_kwargs", read_template, 0, 0, 0, false},
     {"max_tokens", read_whole, OPTION(max_tokens), 1, INT_MAX, false},
     {"min_tokens", read_whole, OPTION(min_tokens), 0, INT_MAX, false},
     {"temperature", read_real, OPTION(sampling.temperature), 0, 100, false},
@@ -323,6 +336,9 @@ static enum status check_whole(const struct request_line *l, const json_t *objec
         return FAIL(STATUS_BAD_INPUT,
                     "a request has one of \"prompt\", \"prompt_token_ids\" and \"messages\"; this has %d",
                     given);
+    if (l->form != REQUEST_LINE_MESSAGES &&
+        json_object_size(json_object_get(object, "chat_template_kwargs")) > 0)
+        return FAIL(STATUS_BAD_INPUT, "\"chat_template_kwargs\" goes with \"messages\" alone");
     if (o->min_tokens > o->max_tokens)
         return FAIL(STATUS_BAD_INPUT, "\"min_tokens\" is %d, more than \"max_tokens\", which is %d",
                     o->min_tokens, o->max_tokens);
@@ -379,6 +395,7 @@ enum status request_line_open(struct request_line *l, const struct request_optio
     l->copies = 1;
     l->text = NULL;
     l->list = NULL;
+    l->no_thinking = false;
     status = json_open(&l->json, "not JSON", text, bytes, JSON_OPEN_NUL);
     if (status == STATUS_BAD_INPUT && strstr(status_text(), "too big")) {
         find_id(l, text, bytes);

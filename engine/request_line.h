@@ -22,6 +22,7 @@ struct request_line {
     const char *text; /* of a text prompt, not NUL-terminated */
     size_t bytes;
     const json_t *list; /* token ids or messages */
+    bool no_thinking;   /* messages: the template is told so */
     int copies;         /* completions of the prompt: n */
     struct request_options options;
 

@@ -95,6 +95,10 @@ static void every_field_takes_what_is_legal_and_refuses_the_rest(void **state)
          {"[]", "{\"1000\": 1}", "{\"-1\": 1}", "{\"a\": 1}", "{\"\": 1}", "{\"1\": \"x\"}", "{\"01\": 1}",
           "{\"1 \": 1}", "3"}},
         {"n", {"1", "2", "1024", "null"}, {"0", "-1", "1025", "1.0", "\"2\"", "true"}},
+        {"chat_template_kwargs",
+         {"{}", "null"},
+         {"[]", "1", "{\"x\": 1}", "{\"enable_thinking\": 1}", "{\"enable_thinking\": true, \"x\": 1}",
+          "{\"enable_thinking\": false}"}}, /* without messages */
         {"priority", {"0", "-2147483648", "2147483647", "null"}, {"2147483648", "0.5", "\"0\"", "true"}},
     };
     char text[256];
@@ -218,6 +222,21 @@ static void a_request_has_one_prompt(void **state)
     assert_int_equal(read_line("{\"id\": 1, \"prompt_token_ids\": \"1 2\"}"), STATUS_BAD_INPUT);
     refuses("\"prompt_token_ids\": [1]", "this has 2");
     refuses("\"n\": 2, \"temperature\": 0", "\"n\" must be 1");
+}
+
+static void messages_may_come_with_a_word_on_thinking(void **state)
+{
+    static const char text[] = "{\"id\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"a\"}]%s}";
+    static const char *const more[] = {", \"chat_template_kwargs\": {\"enable_thinking\": false}",
+                                       ", \"chat_template_kwargs\": {\"enable_thinking\": true}", ""};
+    char whole[LINE_BYTES];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        snprintf(whole, sizeof whole, text, more[i]);
+        assert_int_equal(read_line(whole), STATUS_OK);
+        assert_int_equal(line.no_thinking, i == 0);
+    }
 }
 
 static void wrong_ids_and_messages_are_refused(void **state)
@@ -355,6 +374,7 @@ int main(void)
         cmocka_unit_test(what_is_not_said_is_the_default),
         cmocka_unit_test(the_limits_of_lists_hold),
         cmocka_unit_test(a_request_has_one_prompt),
+        cmocka_unit_test(messages_may_come_with_a_word_on_thinking),
         cmocka_unit_test(wrong_ids_and_messages_are_refused),
         cmocka_unit_test(ids_come_back_as_they_were),
         cmocka_unit_test(cancels_name_one_request_and_nothing_else),
