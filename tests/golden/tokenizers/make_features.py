@@ -69,6 +69,8 @@ def template(*items):
 O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+         r"|\s+(?!\S)|\s+")
 VARIANTS = {
     "byte level with its own expression": {"pre_tokenizer": GPT2},
     "byte level alone, the text is one piece": {"pre_tokenizer": BYTES},
@@ -137,9 +139,14 @@ REWRITTEN = {
     "unknown characters are one token": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "bytes": 0},
     "each unknown character is a token": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "bytes": 0,
                                           "fuse_unk": False},
+    "tokens of bytes that nobody asks for": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED,
+                                             "byte_fallback": False},
     "some bytes have no token": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "bytes": 0xE4},
     "characters, whole words first": {"letters": True, "normalizer": LEGACY, "decoder": SPELLED, "ignore_merges": True,
                                       "pre_tokenizer": split("[^\u2581]+"), "extra": ["inin", "hello", "thethethethe"]},
+    "one isolated split, as Qwen3": {"pre_tokenizer": sequence(split(QWEN2), BYTES), "normalizer": {"type": "NFC"}},
+    "one isolated split, as Llama 3 and GLM": {"pre_tokenizer": sequence(split(QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")),
+                                                                        BYTES), "ignore_merges": True},
     "matches joined with the next": {"pre_tokenizer": sequence(split("in", "MergedWithNext"), BYTES)},
 }
 
@@ -159,7 +166,7 @@ def build(variant):
             "decoder": variant.get("decoder", GPT2),
             "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>" if letters else None,
                       "continuing_subword_prefix": None, "end_of_word_suffix": None,
-                      "fuse_unk": letters and variant.get("fuse_unk", True), "byte_fallback": letters,
+                      "fuse_unk": letters and variant.get("fuse_unk", True), "byte_fallback": letters and variant.get("byte_fallback", True),
                       "ignore_merges": variant.get("ignore_merges", False),
                       "vocab": {**{n: i for i, n in enumerate(names)}, **vocab}, "merges": merges}}
 
