@@ -269,8 +269,29 @@ def requests(program):
     expect_equal("each alone", strip(alone), strip(wanted))
 
 
+def families(program):
+    """Every golden checkpoint, FP8 ones too: token ids in, the same lines out on any ranks; greedy ones are the gold's."""
+    for model in sorted(path.parent for path in GOLDEN.glob("*/gold.safetensors")):
+        wanted = json.loads((model / "gold.json").read_text())
+        lines_in = [{"id": "gold", "prompt_token_ids": wanted["prompt"], "max_tokens": len(wanted["greedy"]), "temperature": 0},
+                    {"id": "short", "prompt_token_ids": wanted["prompt"][:3], "max_tokens": 9, "temperature": 0, "logprobs": 2},
+                    {"id": "drawn", "prompt_token_ids": wanted["prompt"][5:25], "max_tokens": 16, "seed": 7, "temperature": 0.8,
+                     "top_p": 0.95, "logprobs": 1},
+                    {"id": "free", "prompt_token_ids": wanted["prompt"][20:27], "max_tokens": 12, "seed": 3, "temperature": 1.1}]
+        text = "".join(json.dumps({**line, "ignore_eos": True}) + "\n" for line in lines_in).encode()
+        for backend in ("reference", "cpu"):
+            options = ("generate", "--model", model, "--backend", backend, "--input", "jsonl", "--no-stream", "--ordered")
+            alone = program.answers(1, *options, stdin=text)
+            first = json.loads(alone.splitlines()[0])["token_ids"]
+            if backend == "reference" and first != wanted["greedy"]:
+                fail(f"{model.name}: greedy tokens {first}, transformers has {wanted['greedy']}")
+            for count, layout in ((2, ("-tp", 2)), (3, ()), (5, ())) if backend == "cpu" else ((2, ()), (4, ("-tp", 2))):
+                found = program.answers(count, *options, *layout, stdin=text)
+                expect_equal(f"{model.name} {backend} on {count} ranks {layout}", found, alone)
+
+
 CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
-                                                    requests)}
+                                                    requests, families)}
 
 
 def main():
