@@ -26,7 +26,8 @@ static const struct options_row rows[] = {
      .unset = "from generation_config.json, else 1",
      .field = OPTIONS_FIELD(temperature),
      .commands = OPTIONS_CHOOSING,
-     .help = "0 always takes the most likely token; above, the larger the more varied"},
+     .help = "0 always takes the most likely token; above, the larger the more varied; vLLM raises values "
+             "below 0.01 to that"},
     {.name = "top-k",
      .value = "N",
      .type = OPTIONS_WHOLE,
