@@ -4,13 +4,19 @@
 #include "comm/dispatch.h"
 
 #include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 
 struct dispatch_memory {
+    int experts;        /* E */
     int slots;          /* per layer over all ranks, at most */
     int max_local;      /* of one rank, at most */
-    int32_t *mine;      /* [slots] rows of this rank for each slot */
+    int32_t *mine;      /* [E + 1] rows of this rank for each expert, then its note */
     int32_t *cursor;    /* [slots] where the next row of a slot goes */
+    int32_t *left;      /* [slots] rows of this rank that a slot still takes */
+    int32_t *replica;   /* [E] where in the placement's list the next row of an expert goes */
+    int32_t *all;       /* [E] 0, 1, ... */
+    int32_t *near;      /* [E] the slot that a rank takes first */
     int32_t *row;       /* [max_own * k] row of x that travels in each place */
     float *scale;       /* [max_own * k] its factor */
     int32_t *room;      /* [P] rows that may arrive at each rank */
@@ -22,6 +28,7 @@ struct dispatch_memory {
     /* of this step */
     const struct placement *placement;
     int rows, choices; /* T, k */
+    bool planned;
 };
 
 static int local_slots(const struct placement *p, int rank)
@@ -49,14 +56,25 @@ static enum status take_memory(struct dispatch *d, struct arena *arena, const st
 {
     size_t sent = (size_t)d->max_own * (size_t)d->choices;
     size_t ranks = (size_t)d->grid->ranks;
+    size_t experts = (size_t)placement->experts, slots = (size_t)placement->slots;
 
+    m->experts = placement->experts;
     m->slots = placement->slots;
     for (int r = 0; r < placement->ranks; r++) {
         if (local_slots(placement, r) > m->max_local)
             m->max_local = local_slots(placement, r);
     }
-    TRY(arena_take_array(arena, (size_t)m->slots, sizeof *m->mine, "counts of slots", &m->mine));
-    TRY(arena_take_array(arena, (size_t)m->slots, sizeof *m->cursor, "places in slots", &m->cursor));
+    TRY(arena_take_array(arena, experts + 1, sizeof *m->mine, "counts of experts", &m->mine));
+    TRY(arena_take_array(arena, slots, sizeof *m->cursor, "places in slots", &m->cursor));
+    TRY(arena_take_array(arena, slots, sizeof *m->left, "room of slots", &m->left));
+    TRY(arena_take_array(arena, experts, sizeof *m->replica, "replicas in use", &m->replica));
+    TRY(arena_take_array(arena, experts, sizeof *m->all, "experts", &m->all));
+    TRY(arena_take_array(arena, experts, sizeof *m->near, "near slots", &m->near));
+    TRY(arena_take_array(arena, ranks * experts, sizeof *d->wanted, "counts of ranks", &d->wanted));
+    TRY(arena_take_array(arena, ranks, sizeof *d->notes, "notes of ranks", &d->notes));
+    TRY(arena_take_array(arena, ranks * slots, sizeof *d->counts, "counts of slots", &d->counts));
+    for (int e = 0; e < m->experts; e++)
+        m->all[e] = e;
     TRY(arena_take_array(arena, sent, sizeof *m->row, "rows to send", &m->row));
     TRY(arena_take_array(arena, sent, sizeof *m->scale, "factors to send", &m->scale));
     TRY(arena_take_array(arena, sent, sizeof *d->place, "places of choices", &d->place));
@@ -102,54 +120,101 @@ void dispatch_close(struct dispatch *d)
     memset(d, 0, sizeof *d);
 }
 
-static enum status count_mine(struct dispatch *d, const struct placement *placement, int layer,
-                              const int32_t *slot)
+static enum status count_mine(struct dispatch *d, const int32_t *expert)
 {
     struct dispatch_memory *m = d->memory;
-    const int32_t *expert = placement->expert + (ptrdiff_t)layer * placement->slots;
 
-    memset(m->mine, 0, sizeof *m->mine * (size_t)placement->slots);
+    memset(m->mine, 0, sizeof *m->mine * (size_t)m->experts);
     for (int i = 0; i < m->rows * m->choices; i++) {
-        if (slot[i] < 0 || slot[i] >= placement->slots || expert[slot[i]] < 0)
-            return FAIL(STATUS_BUG, "choice %d of row %d is slot %d of layer %d, which holds no expert",
-                        i % m->choices, i / m->choices, slot[i], layer);
-        m->mine[slot[i]]++;
+        if (expert[i] < 0 || expert[i] >= m->experts)
+            return FAIL(STATUS_BUG, "choice %d of row %d is expert %d of %d", i % m->choices, i / m->choices,
+                        expert[i], m->experts);
+        m->mine[expert[i]]++;
+    }
+    m->mine[m->experts] = d->note;
+    return STATUS_OK;
+}
+
+/* One exchange for all: what each rank wants, and its note. */
+static enum status gather_wanted(struct dispatch *d)
+{
+    struct dispatch_memory *m = d->memory;
+    struct comm *world = d->grid->world;
+    size_t experts = (size_t)m->experts;
+    const int32_t *row;
+    const void *all;
+
+    for (int r = 0; r < d->grid->ranks; r++)
+        m->share[r] = (experts + 1) * sizeof(int32_t);
+    TRY(world->all_gather(world, m->mine, m->share, &all));
+    row = all;
+    for (int r = 0; r < d->grid->ranks; r++, row += experts + 1) {
+        for (size_t e = 0; e < experts; e++) {
+            if (row[e] < 0)
+                return FAIL(STATUS_BUG, "rank %d sends %d rows to expert %zu", r, row[e], e);
+        }
+        memcpy(d->wanted + (size_t)r * experts, row, experts * sizeof *row);
+        d->notes[r] = row[experts];
     }
     return STATUS_OK;
 }
 
-/* Rows leave by slot, that is by rank and slot, then by row and choice; they come back to the same places. */
-static void plan_places(struct dispatch *d, const int32_t *slot)
+/* Every rank takes one slot of each expert, its own first. */
+static void share_near(struct dispatch *d, int layer)
 {
     struct dispatch_memory *m = d->memory;
-    int sent = 0;
+    const struct placement *p = m->placement;
 
-    for (int s = 0; s < m->placement->slots; s++) {
-        m->cursor[s] = sent;
-        sent += m->mine[s];
+    for (int r = 0; r < d->grid->ranks; r++) {
+        const int32_t *wanted = d->wanted + (ptrdiff_t)r * m->experts;
+        int32_t *counts = d->counts + (ptrdiff_t)r * p->slots;
+
+        memset(counts, 0, sizeof *counts * (size_t)p->slots);
+        placement_choose(p, layer, r, m->all, m->near, m->experts);
+        for (int e = 0; e < m->experts; e++)
+            counts[m->near[e]] = wanted[e];
     }
-    for (int i = 0; i < m->rows * m->choices; i++) {
-        d->place[i] = m->cursor[slot[i]]++;
-        m->row[d->place[i]] = i / m->choices;
-    }
-    d->sent = sent;
 }
 
-static enum status gather_counts(struct dispatch *d, const int32_t **counts)
+/* This rank's rows of an expert go to its slots in their order, as many to each as was planned. They leave by
+ * slot, that is by rank and slot, then by row and choice; they come back to the same places. */
+static enum status plan_places(struct dispatch *d, int layer, const int32_t *expert)
 {
     struct dispatch_memory *m = d->memory;
-    struct comm *world = d->grid->world;
-    const void *all;
+    const struct placement *p = m->placement;
+    const int32_t *counts = d->counts + (ptrdiff_t)d->grid->rank * p->slots;
+    const int32_t *first = p->first + (ptrdiff_t)layer * (p->experts + 1);
+    const int32_t *replica = p->replica + (ptrdiff_t)layer * p->slots;
+    int sent = 0;
 
-    for (int r = 0; r < d->grid->ranks; r++)
-        m->share[r] = (size_t)m->placement->slots * sizeof(int32_t);
-    TRY(world->all_gather(world, m->mine, m->share, &all));
-    *counts = all;
+    for (int s = 0; s < p->slots; s++) {
+        m->cursor[s] = sent;
+        m->left[s] = counts[s];
+        sent += counts[s];
+    }
+    memcpy(m->replica, first, sizeof *first * (size_t)p->experts);
+    for (int i = 0; i < m->rows * m->choices; i++) {
+        int e = expert[i], slot;
+
+        while (m->replica[e] < first[e + 1] && m->left[replica[m->replica[e]]] == 0)
+            m->replica[e]++;
+        if (m->replica[e] == first[e + 1])
+            return FAIL(STATUS_BUG, "the slots of expert %d of layer %d take fewer rows than there are", e,
+                        layer);
+        slot = replica[m->replica[e]];
+        m->left[slot]--;
+        d->place[i] = m->cursor[slot]++;
+        m->row[d->place[i]] = i / m->choices;
+    }
+    if (sent != m->rows * m->choices)
+        return FAIL(STATUS_BUG, "%d rows were planned for layer %d, there are %d", sent, layer,
+                    m->rows * m->choices);
+    d->sent = sent;
     return STATUS_OK;
 }
 
 /* What every rank sends to every rank, checked against the room of all. */
-static enum status plan_bytes(struct dispatch *d, const int32_t *counts)
+static enum status plan_bytes(struct dispatch *d)
 {
     struct dispatch_memory *m = d->memory;
     const struct placement *p = m->placement;
@@ -163,7 +228,7 @@ static enum status plan_bytes(struct dispatch *d, const int32_t *counts)
             int64_t rows = 0;
 
             for (int s = p->rank_first[to]; s < p->rank_first[to + 1]; s++) {
-                int32_t count = counts[(ptrdiff_t)from * p->slots + s];
+                int32_t count = d->counts[(ptrdiff_t)from * p->slots + s];
 
                 if (count < 0)
                     return FAIL(STATUS_BUG, "rank %d sends %d rows to slot %d", from, count, s);
@@ -183,27 +248,28 @@ static enum status plan_bytes(struct dispatch *d, const int32_t *counts)
 }
 
 enum status dispatch_plan(struct dispatch *d, const struct placement *placement, int layer,
-                          const int32_t *slot, int rows, int choices)
+                          const int32_t *expert, int rows, int choices)
 {
     struct dispatch_memory *m = d->memory;
-    const int32_t *counts;
 
     if (rows < 0 || rows > d->max_own || choices < 1 || choices > d->choices)
         return FAIL(STATUS_BUG, "dispatch of %d rows with %d choices, made for %d with %d", rows, choices,
                     d->max_rows, d->choices);
-    if (placement->ranks != d->grid->ranks || placement->slots > m->slots || layer < 0 ||
-        layer >= placement->layers || local_slots(placement, d->grid->rank) > m->max_local)
+    if (placement->ranks != d->grid->ranks || placement->slots > m->slots ||
+        placement->experts != m->experts || layer < 0 || layer >= placement->layers ||
+        local_slots(placement, d->grid->rank) > m->max_local)
         return FAIL(STATUS_BUG,
                     "layer %d of a placement of %d slots on %d ranks, dispatch was made for %d on %d", layer,
                     placement->slots, placement->ranks, m->slots, d->grid->ranks);
     m->placement = placement;
     m->rows = rows;
     m->choices = choices;
-    TRY(count_mine(d, placement, layer, slot));
-    plan_places(d, slot);
-    TRY(gather_counts(d, &counts));
-    TRY(plan_bytes(d, counts));
-    d->counts = counts;
+    TRY(count_mine(d, expert));
+    TRY(gather_wanted(d));
+    share_near(d, layer);
+    TRY(plan_places(d, layer, expert));
+    TRY(plan_bytes(d));
+    m->planned = true;
     return STATUS_OK;
 }
 
@@ -239,7 +305,7 @@ enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scal
     struct comm *world = d->grid->world;
     const void *arrived;
 
-    if (!d->counts)
+    if (!d->memory->planned)
         return FAIL(STATUS_BUG, "dispatch_send without dispatch_plan");
     if (x.rows != m->rows || x.columns != d->width)
         return FAIL(STATUS_BUG, "dispatch of [%d, %d], planned for [%d, %d]", x.rows, x.columns, m->rows,
@@ -261,13 +327,13 @@ enum status dispatch_return(struct dispatch *d, struct matrix results, struct ma
     struct comm *world = d->grid->world;
     const void *arrived;
 
-    if (!d->counts)
+    if (!d->memory->planned)
         return FAIL(STATUS_BUG, "dispatch_return without dispatch_plan");
     if (results.rows != d->arriving || results.columns != d->width || results.stride != d->width)
         return FAIL(STATUS_BUG, "results [%d, %d] with %d from row to row, want [%d, %d] without gaps",
                     results.rows, results.columns, results.stride, d->arriving, d->width);
     TRY(world->exchange(world, results.data, d->memory->back, &arrived));
-    d->counts = NULL; /* the comm's memory is used again from here */
+    d->memory->planned = false;
     *returned =
         (struct matrix){.data = (float *)arrived, .rows = d->sent, .columns = d->width, .stride = d->width};
     return STATUS_OK;

@@ -4,14 +4,14 @@
  *
  * One life per step and layer, all collective over the world:
  *
- *   - dispatch_plan    gathers the counts of all ranks: where every row goes and comes from is now known to
- * all
+ *   - dispatch_plan    gathers how many rows of every rank want each expert; all ranks share them out over
+ *                      the replicas alike, so where every row goes and comes from is now known to all
  *   - dispatch_send    rows travel and arrive grouped by source; order and first group them by local slot
  *   - (the experts multiply arrivals into results, under the same row numbers)
  *   - dispatch_return  results travel back; place says which returned row belongs to a choice of a row
  *
- * Only rows that the router sent travel. The counts [P, slots] stay readable for the balancer: collecting
- * load costs no message. */
+ * Only rows that the router sent travel. What was gathered stays readable for the balancer: collecting load
+ * costs no message. */
 #ifndef DISPATCH_H
 #define DISPATCH_H
 
@@ -29,11 +29,15 @@ struct dispatch {
     int choices;      /* most k */
     int max_arrivals; /* rows that can arrive at this rank in a step */
 
-    /* after dispatch_plan */
-    const int32_t *counts; /* [P, slots] rows from rank to slot; valid until dispatch_return */
-    int sent;              /* rows this rank sends */
-    int arriving;          /* rows that come to this rank */
-    int32_t *place;        /* [T, k] row of the returned matrix for (row, choice) */
+    int32_t note; /* of this rank: travels with the counts of the next dispatch_plan */
+
+    /* after dispatch_plan, until the next one */
+    int32_t *wanted; /* [P, E] rows of each rank for each expert */
+    int32_t *notes;  /* [P] */
+    int32_t *counts; /* [P, slots] rows from each rank to each slot */
+    int sent;        /* rows this rank sends */
+    int arriving;    /* rows that come to this rank */
+    int32_t *place;  /* [T, k] row of the returned matrix for (row, choice) */
 
     /* after dispatch_send */
     int32_t *order; /* [arriving] arrival rows grouped by local slot */
@@ -49,10 +53,9 @@ enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *
                           const struct placement *placement, int width, int max_rows, int choices);
 void dispatch_close(struct dispatch *d);
 
-/* slot [rows, k], each with an expert in this placement: global slot in the layer for each choice (from
- * placement_choose). */
+/* expert [rows, k], those of a row all different. */
 enum status dispatch_plan(struct dispatch *d, const struct placement *placement, int layer,
-                          const int32_t *slot, int rows, int choices);
+                          const int32_t *expert, int rows, int choices);
 
 /* x [T, D] rows of this rank; scale [T, k] multiplies the row that travels for a choice (NULL: 1).
  * *arrivals [arriving, D] is memory of the comm. */

@@ -14,7 +14,6 @@ enum status experts_open(struct experts *e, struct arena *arena, const struct co
 
     *e = (struct experts){.config = c, .weights = w, .placement = p};
     TRY(arena_take_array(arena, choices, sizeof *e->expert, "chosen experts", &e->expert));
-    TRY(arena_take_array(arena, choices, sizeof *e->slot, "chosen slots", &e->slot));
     TRY(arena_take_array(arena, choices, sizeof *e->weight, "weights of choices", &e->weight));
     TRY(kernels_matrix(s->kernels, own, c->experts, "router logits", &e->logits));
     TRY(dispatch_open(&e->dispatch, arena, s->grid, s->kernels, p, c->width, s->max_rows, c->choices));
@@ -67,10 +66,7 @@ static enum status choose(struct experts *e, struct step *s, int layer, struct m
                           .scale = c->route_scale};
 
     TRY(s->kernels->multiply(s->kernels, logits, normed, &w->router, NULL));
-    TRY(s->kernels->route(s->kernels, &route));
-    placement_choose(e->placement, c->layer[layer].expert_layer, s->grid->rank, e->expert, e->slot,
-                     s->own.count * c->choices);
-    return STATUS_OK;
+    return s->kernels->route(s->kernels, &route);
 }
 
 /* The results of the rows that arrived here, in the order they arrived. */
@@ -109,7 +105,7 @@ enum status experts_forward(struct experts *e, struct step *s, int layer, struct
     }
 
     watch_enter(WATCH_DISPATCH, layer);
-    TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->slot, s->own.count,
+    TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->expert, s->own.count,
                       c->choices));
     count_rows(e, s->grid);
     TRY(dispatch_send(&e->dispatch, normed, on_input ? e->weight : NULL, &arrivals));

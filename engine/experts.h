@@ -19,7 +19,6 @@ struct experts {
     struct block shared;   /* the shared expert; unused without one */
     struct matrix logits;  /* [own rows, E] */
     int32_t *expert;       /* [own rows, k] */
-    int32_t *slot;         /* [own rows, k] */
     float *weight;         /* [own rows, k] */
     struct matrix results; /* [arrivals, D] */
     struct matrix scratch; /* [arrivals, 2F] */

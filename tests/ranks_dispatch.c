@@ -24,7 +24,7 @@ struct shape {
     int rows; /* of this rank */
     bool scaled;
     struct placement placement;
-    int32_t slot[MAX_ROWS * MAX_CHOICES];
+    int32_t expert[MAX_ROWS * MAX_CHOICES];
     float scale[MAX_ROWS * MAX_CHOICES];
     float x[MAX_ROWS * MAX_WIDTH];
 };
@@ -92,32 +92,25 @@ static int random_rows(const struct grid *g)
     return mine;
 }
 
-/* Different slots with experts for one row: of one rank if there is a hot one that has enough, else of any.
- */
-static void choose_slots(const struct shape *s, int layer, int32_t *slot)
+/* Different experts for one row: of one rank if there is a hot one that has enough, else any. */
+static void choose_experts(const struct shape *s, int layer, int32_t *expert)
 {
     const struct placement *p = &s->placement;
-    const int32_t *expert = p->expert + layer * p->slots;
     int32_t list[MAX_SLOTS];
-    int from = s->hot >= 0 ? p->rank_first[s->hot] : 0,
-        to = s->hot >= 0 ? p->rank_first[s->hot + 1] : p->slots;
     int count = 0;
 
-    for (int i = from; i < to; i++) {
-        if (expert[i] >= 0)
-            list[count++] = i;
+    for (int i = s->hot >= 0 ? p->rank_first[s->hot] : 0; s->hot >= 0 && i < p->rank_first[s->hot + 1]; i++) {
+        if (p->expert[layer * p->slots + i] >= 0)
+            list[count++] = p->expert[layer * p->slots + i];
     }
     if (count < s->choices) {
-        count = 0;
-        for (int i = 0; i < p->slots; i++) {
-            if (expert[i] >= 0)
-                list[count++] = i;
-        }
+        for (count = 0; count < p->experts; count++)
+            list[count] = count;
     }
     for (int k = 0; k < s->choices; k++) {
         int at = k + below(&own, count - k);
 
-        slot[k] = list[at];
+        expert[k] = list[at];
         list[at] = list[k];
     }
 }
@@ -137,7 +130,7 @@ static void random_shape(struct shape *s, struct grid *g, struct comm *world, in
         random_placement(&s->placement);
     s->rows = random_rows(g);
     for (int t = 0; t < s->rows; t++) {
-        choose_slots(s, layer, s->slot + t * s->choices);
+        choose_experts(s, layer, s->expert + t * s->choices);
         for (int k = 0; k < s->choices; k++)
             s->scale[t * s->choices + k] = (float)(1 + below(&own, 7));
         for (int c = 0; c < s->width; c++)
@@ -145,9 +138,9 @@ static void random_shape(struct shape *s, struct grid *g, struct comm *world, in
     }
 }
 
-static float factor(int slot)
+static float factor(int expert)
 {
-    return (float)(slot + 2);
+    return (float)(expert + 2);
 }
 
 /* Groups cover all arrivals once; within a slot rows stand by source rank and row. */
@@ -172,21 +165,40 @@ static bool grouped(const struct dispatch *d, const struct shape *s, struct matr
     return good;
 }
 
-static bool counted(const struct dispatch *d, const struct shape *s)
+/* What was gathered is what this rank chose, and the slots of each expert take all of its rows. */
+static bool counted(const struct dispatch *d, const struct shape *s, int layer)
 {
+    const struct placement *p = &s->placement;
     int32_t mine[MAX_SLOTS] = {0};
     bool good = d->sent == s->rows * s->choices;
 
-    for (int i = 0; i < d->sent; i++)
-        mine[s->slot[i]]++;
-    for (int slot = 0; slot < s->placement.slots; slot++)
-        good &= d->counts[(ptrdiff_t)ranks_rank * s->placement.slots + slot] == mine[slot];
+    for (int i = 0; i < s->rows * s->choices; i++)
+        mine[s->expert[i]]++;
+    for (int e = 0; e < p->experts; e++)
+        good &= d->wanted[(ptrdiff_t)ranks_rank * p->experts + e] == mine[e];
+    for (int r = 0; r < ranks_size; r++) {
+        int32_t left[MAX_SLOTS];
+
+        good &= d->notes[r] == 100 + r;
+        memcpy(left, d->wanted + (ptrdiff_t)r * p->experts, (size_t)p->experts * sizeof *left);
+        for (int slot = 0; slot < p->slots; slot++) {
+            int e = p->expert[layer * p->slots + slot];
+
+            if (e >= 0)
+                left[e] -= d->counts[(ptrdiff_t)r * p->slots + slot];
+            else
+                good &= d->counts[(ptrdiff_t)r * p->slots + slot] == 0;
+        }
+        for (int e = 0; e < p->experts; e++)
+            good &= left[e] == 0;
+    }
     return good;
 }
 
-/* What the experts of this rank would do: each slot multiplies by its own factor. */
+/* What the experts of this rank would do: each multiplies by its own factor. */
 static void multiply(const struct dispatch *d, const struct shape *s, struct matrix arrivals, float *results)
 {
+    const int32_t *expert = s->placement.expert + s->placement.slots; /* of layer 1 */
     int begin = s->placement.rank_first[ranks_rank];
     int local = s->placement.rank_first[ranks_rank + 1] - begin;
 
@@ -194,7 +206,8 @@ static void multiply(const struct dispatch *d, const struct shape *s, struct mat
         for (int i = d->first[slot]; i < d->first[slot + 1]; i++) {
             for (int c = 0; c < d->width; c++)
                 results[d->order[i] * d->width + c] =
-                    arrivals.data[(ptrdiff_t)d->order[i] * arrivals.stride + c] * factor(begin + slot);
+                    arrivals.data[(ptrdiff_t)d->order[i] * arrivals.stride + c] *
+                    factor(expert[begin + slot]);
         }
     }
 }
@@ -208,7 +221,7 @@ static bool returned_to_choices(const struct dispatch *d, const struct shape *s,
 
         good = d->place[i] >= 0 && d->place[i] < returned.rows;
         for (int c = 0; good && c < s->width; c++) {
-            float wanted = s->x[t * MAX_WIDTH + c] * (s->scaled ? s->scale[i] : 1.0f) * factor(s->slot[i]);
+            float wanted = s->x[t * MAX_WIDTH + c] * (s->scaled ? s->scale[i] : 1.0f) * factor(s->expert[i]);
             float got = returned.data[(ptrdiff_t)d->place[i] * returned.stride + c];
 
             good = got >= wanted && got <= wanted;
@@ -231,8 +244,9 @@ static void one_dispatch(struct comm *world, struct kernels *kernels)
     x.columns = s.width;
     assert_ok(dispatch_open(&d, &arena, &g, kernels, &s.placement, s.width, MAX_ROWS, MAX_CHOICES));
     for (int again = 0; again < 2; again++) {
-        assert_all_ok(dispatch_plan(&d, &s.placement, 1, s.slot, s.rows, s.choices));
-        assert_all(counted(&d, &s));
+        d.note = 100 + ranks_rank;
+        assert_all_ok(dispatch_plan(&d, &s.placement, 1, s.expert, s.rows, s.choices));
+        assert_all(counted(&d, &s, 1));
         assert_all_ok(dispatch_send(&d, x, s.scaled ? s.scale : NULL, &arrivals));
         assert_all(grouped(&d, &s, arrivals));
         multiply(&d, &s, arrivals, results);
@@ -278,10 +292,11 @@ static void every_result_comes_back_to_its_row_and_choice(void **state)
     over_all_kinds(many_dispatches);
 }
 
-/* Twice the same slot for one row is more than a rank has room for; all ranks must say so, none may wait. */
+/* Twice the same expert for one row is more than a rank has room for; all ranks must say so, none may wait.
+ */
 static void crowd(struct comm *world, struct kernels *kernels)
 {
-    const int32_t slot[] = {0, 0};
+    const int32_t expert[] = {0, 0};
     struct placement p;
     struct grid g;
     struct dispatch d;
@@ -291,7 +306,7 @@ static void crowd(struct comm *world, struct kernels *kernels)
     g.world = world;
     assert_ok(placement_spread(&p, &arena, 1, ranks_size, ranks_size, 1));
     assert_ok(dispatch_open(&d, &arena, &g, kernels, &p, 4, 1, 2));
-    assert_all(dispatch_plan(&d, &p, 0, slot, ranks_rank == 0, 2) == STATUS_BUG);
+    assert_all(dispatch_plan(&d, &p, 0, expert, ranks_rank == 0, 2) == STATUS_BUG);
     assert_all(strstr(status_text(), "2 rows go to rank 0, which has room for 1") != NULL);
     dispatch_close(&d);
 }
