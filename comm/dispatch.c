@@ -176,6 +176,17 @@ static void share_near(struct dispatch *d, int layer)
     }
 }
 
+static enum status share_rows(struct dispatch *d, int layer)
+{
+    struct replicas_result result;
+
+    if (d->replicas)
+        return replicas_share(d->replicas, d->memory->placement, layer, d->wanted, d->policy, d->cost,
+                              d->counts, &result);
+    share_near(d, layer);
+    return STATUS_OK;
+}
+
 /* This rank's rows of an expert go to its slots in their order, as many to each as was planned. They leave by
  * slot, that is by rank and slot, then by row and choice; they come back to the same places. */
 static enum status plan_places(struct dispatch *d, int layer, const int32_t *expert)
@@ -266,7 +277,7 @@ enum status dispatch_plan(struct dispatch *d, const struct placement *placement,
     m->choices = choices;
     TRY(count_mine(d, expert));
     TRY(gather_wanted(d));
-    share_near(d, layer);
+    TRY(share_rows(d, layer));
     TRY(plan_places(d, layer, expert));
     TRY(plan_bytes(d));
     m->planned = true;

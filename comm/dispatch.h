@@ -18,6 +18,7 @@
 #include "comm/grid.h"
 #include "engine/base/arena.h"
 #include "eplb/placement.h"
+#include "eplb/replicas.h"
 #include "kernels/kernels.h"
 
 struct dispatch {
@@ -28,6 +29,12 @@ struct dispatch {
     int max_own;      /* of them, rows that one rank can own */
     int choices;      /* most k */
     int max_arrivals; /* rows that can arrive at this rank in a step */
+
+    /* How rows are shared by replicas, set once all is open; replicas NULL: each rank takes its own, or the
+     * nearest */
+    struct replicas *replicas;
+    enum replicas_policy policy;
+    const struct replicas_cost *cost;
 
     int32_t note; /* of this rank: travels with the counts of the next dispatch_plan */
 

@@ -17,6 +17,7 @@ enum watch_phase {
     WATCH_COMBINE,
     WATCH_HEAD,
     WATCH_SAMPLE,
+    WATCH_BALANCE, /* experts move between ranks */
     WATCH_END,
     WATCH_PHASE_COUNT
 };

@@ -6,8 +6,8 @@
 #include <limits.h>
 #include <string.h>
 
-/* The message: this head, then the pieces, the tokens and the pages, all in the byte order of the machine. A
- * rank of another order, or of another build, is found out by the version. */
+/* The message: this head, then the pieces, the tokens, the pages and the moves, all in the byte order of the
+ * machine. A rank of another order, or of another build, is found out by the version. */
 struct head {
     uint32_t version;
     uint32_t flags;
@@ -17,7 +17,7 @@ struct head {
     int32_t piece_count;
     int32_t row_count;
     int32_t page_count;
-    int32_t reserved; /* 0 */
+    int32_t move_count;
 };
 
 enum { VERSION = 0x53574202 }; /* "SWB", 2 */
@@ -37,10 +37,15 @@ int batch_found_pages(int max_rows, int positions)
     return longest > max_rows ? longest : max_rows;
 }
 
+static size_t message_bytes(int pieces, int rows, int pages, int moves)
+{
+    return sizeof(struct head) + (size_t)pieces * sizeof(struct batch_piece) +
+           ((size_t)rows + (size_t)pages) * sizeof(int32_t) + (size_t)moves * sizeof(struct batch_move);
+}
+
 size_t batch_message_bytes(int max_pieces, int max_rows, int max_pages)
 {
-    return sizeof(struct head) + (size_t)max_pieces * sizeof(struct batch_piece) +
-           ((size_t)max_rows + (size_t)max_pages) * sizeof(int32_t);
+    return message_bytes(max_pieces, max_rows, max_pages, BATCH_MOVES);
 }
 
 enum status batch_open(struct batch *b, struct arena *arena, int max_pieces, int max_rows, int max_pages)
@@ -52,6 +57,7 @@ enum status batch_open(struct batch *b, struct arena *arena, int max_pieces, int
     TRY(arena_take_array(arena, (size_t)max_pieces, sizeof *open.pieces, "pieces of a batch", &open.pieces));
     TRY(arena_take_array(arena, (size_t)max_rows, sizeof *open.tokens, "tokens of a batch", &open.tokens));
     TRY(arena_take_array(arena, (size_t)max_pages, sizeof *open.pages, "pages of a batch", &open.pages));
+    TRY(arena_take_array(arena, BATCH_MOVES, sizeof *open.moves, "moves of a batch", &open.moves));
     TRY(arena_take(arena, batch_message_bytes(max_pieces, max_rows, max_pages), "the message of a batch",
                    &open.wire));
     *b = open;
@@ -66,6 +72,7 @@ void batch_clear(struct batch *b)
     b->piece_count = 0;
     b->row_count = 0;
     b->page_count = 0;
+    b->move_count = 0;
 }
 
 static enum status check_counts(const struct batch *b)
@@ -79,6 +86,9 @@ static enum status check_counts(const struct batch *b)
     if (b->page_count < 0 || b->page_count > b->max_pages)
         return FAIL(STATUS_BUG, "batch %llu: page_count %d, at most %d", (unsigned long long)b->number,
                     b->page_count, b->max_pages);
+    if (b->move_count < 0 || b->move_count > BATCH_MOVES)
+        return FAIL(STATUS_BUG, "batch %llu: move_count %d, at most %d", (unsigned long long)b->number,
+                    b->move_count, BATCH_MOVES);
     if (b->flags & ~(uint32_t)(BATCH_STOP | BATCH_IDLE))
         return FAIL(STATUS_BUG, "batch %llu: flags %#x", (unsigned long long)b->number, b->flags);
     return STATUS_OK;
@@ -156,15 +166,17 @@ static void encode(struct batch *b)
     size_t piece_bytes = (size_t)b->piece_count * sizeof *b->pieces;
     size_t token_bytes = (size_t)b->row_count * sizeof *b->tokens;
     size_t page_bytes = (size_t)b->page_count * sizeof *b->pages;
+    size_t move_bytes = (size_t)b->move_count * sizeof *b->moves;
     struct head head = {
         .version = VERSION,
         .flags = b->flags,
-        .bytes = batch_message_bytes(b->piece_count, b->row_count, b->page_count),
+        .bytes = message_bytes(b->piece_count, b->row_count, b->page_count, b->move_count),
         .number = b->number,
         .placement_version = b->placement_version,
         .piece_count = b->piece_count,
         .row_count = b->row_count,
         .page_count = b->page_count,
+        .move_count = b->move_count,
     };
     unsigned char *to = b->wire;
 
@@ -172,6 +184,7 @@ static void encode(struct batch *b)
     memcpy(to + sizeof head, b->pieces, piece_bytes);
     memcpy(to + sizeof head + piece_bytes, b->tokens, token_bytes);
     memcpy(to + sizeof head + piece_bytes + token_bytes, b->pages, page_bytes);
+    memcpy(to + sizeof head + piece_bytes + token_bytes + page_bytes, b->moves, move_bytes);
     b->wire_bytes = head.bytes;
 }
 
@@ -180,7 +193,7 @@ static enum status decode(struct batch *b, const unsigned char *from, size_t byt
 {
     struct head head;
     struct batch next = *b;
-    size_t piece_bytes, token_bytes, page_bytes;
+    size_t piece_bytes, token_bytes, page_bytes, move_bytes, wanted;
 
     if (bytes < sizeof head)
         return FAIL(STATUS_BUG, "a batch of %zu bytes, its head has %zu", bytes, sizeof head);
@@ -195,22 +208,23 @@ static enum status decode(struct batch *b, const unsigned char *from, size_t byt
     next.piece_count = head.piece_count;
     next.row_count = head.row_count;
     next.page_count = head.page_count;
+    next.move_count = head.move_count;
     TRY(check_counts(&next));
-    if (head.bytes != bytes ||
-        head.bytes != batch_message_bytes(head.piece_count, head.row_count, head.page_count) ||
-        head.reserved != 0)
+    wanted = message_bytes(head.piece_count, head.row_count, head.page_count, head.move_count);
+    if (head.bytes != bytes || head.bytes != wanted)
         return FAIL(STATUS_BUG, "batch %llu: %zu bytes came, its head says %llu and counts that need %zu",
-                    (unsigned long long)head.number, bytes, (unsigned long long)head.bytes,
-                    batch_message_bytes(head.piece_count, head.row_count, head.page_count));
+                    (unsigned long long)head.number, bytes, (unsigned long long)head.bytes, wanted);
     if (head.number < b->number)
         return FAIL(STATUS_BUG, "batch %llu came after batch %llu", (unsigned long long)head.number,
                     (unsigned long long)b->number);
     piece_bytes = (size_t)head.piece_count * sizeof *b->pieces;
     token_bytes = (size_t)head.row_count * sizeof *b->tokens;
     page_bytes = (size_t)head.page_count * sizeof *b->pages;
+    move_bytes = (size_t)head.move_count * sizeof *b->moves;
     memcpy(b->pieces, from + sizeof head, piece_bytes);
     memcpy(b->tokens, from + sizeof head + piece_bytes, token_bytes);
     memcpy(b->pages, from + sizeof head + piece_bytes + token_bytes, page_bytes);
+    memcpy(b->moves, from + sizeof head + piece_bytes + token_bytes + page_bytes, move_bytes);
     next.wire_bytes = bytes;
     *b = next;
     return STATUS_OK;

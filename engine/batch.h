@@ -40,6 +40,16 @@ struct batch_piece {
                             does. */
 };
 
+/* An expert gets another slot, see engine/migrate.h. */
+struct batch_move {
+    int32_t layer; /* with experts, counted from 0 */
+    int32_t slot;
+    int32_t expert;
+    int32_t source; /* slot that holds it */
+};
+
+enum { BATCH_MOVES = 30 }; /* in a batch, at most: what one group of moves holds */
+
 enum { BATCH_STOP = 1, BATCH_IDLE = 2 }; /* flags */
 
 struct batch {
@@ -49,9 +59,11 @@ struct batch {
     int32_t piece_count;
     int32_t row_count;
     int32_t page_count;
+    int32_t move_count;         /* moves that begin with this batch */
     struct batch_piece *pieces; /* [max_sequences] */
     int32_t *tokens;            /* [max_rows] */
     int32_t *pages;             /* [max_pages] new pages, referred to by the pieces */
+    struct batch_move *moves;   /* [BATCH_MOVES] */
 
     int max_pieces, max_rows, max_pages;
     void *wire;        /* the encoded message, as broadcast */

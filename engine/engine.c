@@ -5,6 +5,7 @@
 
 #include "comm/watch.h"
 #include "engine/base/log.h"
+#include "engine/placement_file.h"
 #include "kernels/counting.h"
 
 #include <string.h>
@@ -79,8 +80,8 @@ enum status engine_arrange(struct engine *e)
 
     TRY(grid_shape(&e->grid, o->ranks, o->rank, o->tensor, o->expert_ranks));
     TRY(check_limits(e));
-    return placement_spread(&e->placement, &e->arena, e->config.expert_layers, e->config.experts, o->ranks,
-                            o->expert_ranks > 0 ? o->ranks / o->expert_ranks : 1);
+    TRY(balance_check(&o->balance, o->ranks, o->expert_ranks));
+    return balance_place(&o->balance, &e->arena, &e->config, o->ranks, o->expert_ranks, &e->placement);
 }
 
 static struct model_limits limits_of(const struct engine *e)
@@ -104,7 +105,16 @@ static enum status open_buffers(struct engine *e)
     const struct engine_options *o = &e->options;
     struct model_limits limits = limits_of(e);
 
+    struct weights_slot slot = {0};
+    size_t world_bytes, group_bytes;
+
     TRY(model_open(&e->model, &e->arena, &e->config, &e->grid, &e->weights, &e->kv, &e->placement, &limits));
+    if (o->balance.on)
+        TRY(weights_slot_plan(&slot, &e->config, &e->grid, &e->placement, &e->tensors, e->kernels));
+    engine_sizes(e, &world_bytes, &group_bytes);
+    TRY(balance_open(&e->balance, &e->arena, &o->balance, &e->config, &e->weights, &e->model.experts, &slot,
+                     world_bytes));
+    e->model.balance = &e->balance;
     return batch_open(&e->batch, &e->arena, o->max_sequences, o->max_rows,
                       batch_new_pages(o->max_rows, o->max_sequences) +
                           batch_found_pages(o->max_rows, e->max_positions));
@@ -176,6 +186,39 @@ enum status engine_size_cache(struct engine *e)
     return STATUS_OK;
 }
 
+enum status engine_place(struct engine *e, struct comm *world)
+{
+    struct placement *p = &e->placement;
+    enum status status = STATUS_OK;
+    bool fits = false;
+    int64_t use;
+
+    if (!e->options.placement_file || e->config.expert_layers == 0)
+        return STATUS_OK;
+    if (world->rank == 0)
+        status =
+            placement_file_read(e->options.placement_file, &e->config, e->fingerprint, &e->arena, p, &fits);
+    use = status == STATUS_OK && fits;
+    TRY(world->reduce(world, COMM_MAX, &use, 1));
+    for (int layer = 0; use && layer < p->layers; layer++) {
+        int32_t *expert = p->expert + (ptrdiff_t)layer * p->slots;
+        size_t bytes = (size_t)p->slots * sizeof *expert;
+        const void *all;
+
+        TRY(world->broadcast(world, 0, expert, &bytes, &all));
+        if (world->rank != 0)
+            memcpy(expert, all, bytes);
+    }
+    return status == STATUS_OK ? placement_index(p) : status;
+}
+
+enum status engine_save(const struct engine *e)
+{
+    if (!e->options.placement_file || e->config.expert_layers == 0)
+        return STATUS_OK;
+    return placement_file_write(e->options.placement_file, &e->config, e->fingerprint, &e->placement);
+}
+
 enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k)
 {
     e->kernels = k;
@@ -193,8 +236,14 @@ enum status engine_prepare(struct engine *e)
     return open_buffers(e);
 }
 
+enum status engine_measure(struct engine *e)
+{
+    return balance_measure(&e->balance);
+}
+
 void engine_close(struct engine *e)
 {
+    balance_close(&e->balance);
     model_close(&e->model);
     kv_cache_close(&e->kv);
     weights_close(&e->weights);

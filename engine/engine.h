@@ -4,12 +4,13 @@
  *
  *     engine_read    configuration and tensor headers; no weights, no exchanges       each rank alone
  *     engine_sizes   what the comms must deliver                                      each rank alone
- *     engine_load, engine_size_cache, engine_prepare    weights, cache, buffers       then the memory is
- * sealed (model_forward, step by step) engine_close */
+ *     engine_load, engine_size_cache, engine_prepare, engine_measure    weights, cache, buffers       then
+ * the memory is sealed (model_forward, step by step) engine_close */
 #ifndef ENGINE_H
 #define ENGINE_H
 
 #include "comm/grid.h"
+#include "engine/balance.h"
 #include "engine/config.h"
 #include "engine/kv_cache.h"
 #include "engine/model.h"
@@ -28,6 +29,8 @@ struct engine_options {
     int max_sequences;
     int max_rows;
     int max_wanted; /* rows of a batch that can want logits; 0: max_sequences and some more */
+    struct balance_options balance;
+    const char *placement_file; /* where experts lie, from run to run; NULL: none */
 };
 
 struct engine {
@@ -41,6 +44,7 @@ struct engine {
     struct weights weights;
     struct kv_cache kv;
     struct model model;
+    struct balance balance;
     struct batch batch;
     struct kernels *kernels; /* not owned */
     int pages;               /* of a data group's pool */
@@ -55,6 +59,10 @@ enum status engine_read(struct engine *e, const struct engine_options *options);
 enum status engine_arrange(struct engine *e);
 
 void engine_sizes(const struct engine *e, size_t *world, size_t *group);
+
+/* Where experts start, when a file says so: rank 0 reads it. Collective over `world`; agree before going on.
+ */
+enum status engine_place(struct engine *e, struct comm *world);
 
 /* The weights of this rank. Not collective: a rank can fail alone, so agree before going on. */
 enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k);
@@ -72,6 +80,12 @@ enum status engine_size_cache(struct engine *e);
 
 /* Cache and buffers of a step. Not collective, as engine_load. */
 enum status engine_prepare(struct engine *e);
+
+/* What the balancer must know of these machines. Collective over the world; without the balancer, nothing. */
+enum status engine_measure(struct engine *e);
+
+/* Rank 0, at the end: where experts lie by now. */
+enum status engine_save(const struct engine *e);
 
 /* Takes an engine that was only zeroed or read. */
 void engine_close(struct engine *e);

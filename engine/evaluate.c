@@ -295,6 +295,7 @@ static enum status lead_step(struct evaluate *e)
     watch_enter(WATCH_BATCH, -1);
     batch_clear(b);
     fill_step(e, b);
+    TRY(balance_lead(&engine->balance, b));
     TRY(batch_send(b, engine->grid.world));
     TRY(model_forward(m, b));
     TRY(score_forward(&e->score, &m->step, b, matrix_top(m->x, m->step.own.count), e->targets, e->step_nats));

@@ -4,6 +4,7 @@
 #include "engine/experts.h"
 
 #include "comm/watch.h"
+#include "engine/base/clock.h"
 
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
                          const struct weights *w, struct placement *p, const struct step *s)
@@ -17,6 +18,7 @@ enum status experts_open(struct experts *e, struct arena *arena, const struct co
     TRY(arena_take_array(arena, choices, sizeof *e->weight, "weights of choices", &e->weight));
     TRY(kernels_matrix(s->kernels, own, c->experts, "router logits", &e->logits));
     TRY(dispatch_open(&e->dispatch, arena, s->grid, s->kernels, p, c->width, s->max_rows, c->choices));
+    TRY(meter_open(&e->meter, arena, c->expert_layers, s->grid->ranks));
     arrivals = e->dispatch.max_arrivals;
     TRY(step_matrix(s->kernels, arrivals, c->width, "results of experts", &e->results));
     TRY(kernels_matrix(s->kernels, arrivals, 2 * c->expert_width, "gate and up of experts", &e->scratch));
@@ -30,23 +32,12 @@ void experts_close(struct experts *e)
     dispatch_close(&e->dispatch);
 }
 
-/* Imbalance over ranks follows from the counts that every dispatch gathers anyway. */
-static void count_rows(struct experts *e, const struct grid *g)
+/* All ranks' counts are here, for the dispatch's sake. */
+static void count_rows(struct experts *e, const struct grid *g, int layer)
 {
-    const struct placement *p = e->placement;
-    int64_t busiest = 0;
-
-    for (int rank = 0; rank < g->ranks; rank++) {
-        int64_t rows = 0;
-
-        for (int slot = p->rank_first[rank]; slot < p->rank_first[rank + 1]; slot++)
-            for (int source = 0; source < g->ranks; source++)
-                rows += e->dispatch.counts[(size_t)source * (size_t)p->slots + (size_t)slot];
-        e->mean_rows += rows;
-        if (rows > busiest)
-            busiest = rows;
-    }
-    e->busiest_rows += busiest;
+    meter_layer(&e->meter, &e->dispatch, e->placement, layer);
+    if (e->load)
+        load_add(e->load, layer, e->dispatch.wanted, g->ranks);
 }
 
 static enum status choose(struct experts *e, struct step *s, int layer, struct matrix normed)
@@ -96,6 +87,7 @@ enum status experts_forward(struct experts *e, struct step *s, int layer, struct
     struct matrix shared = {0};
     struct matrix arrivals, returned;
     struct combine combine;
+    int64_t start, spent;
 
     watch_enter(WATCH_ROUTE, layer);
     TRY(choose(e, s, layer, normed));
@@ -107,11 +99,14 @@ enum status experts_forward(struct experts *e, struct step *s, int layer, struct
     watch_enter(WATCH_DISPATCH, layer);
     TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->expert, s->own.count,
                       c->choices));
-    count_rows(e, s->grid);
+    count_rows(e, s->grid, c->layer[layer].expert_layer);
     TRY(dispatch_send(&e->dispatch, normed, on_input ? e->weight : NULL, &arrivals));
 
     watch_enter(WATCH_EXPERTS, layer);
+    start = clock_now();
     TRY(multiply_arrivals(e, s, layer, arrivals));
+    spent = clock_now() - start;
+    e->dispatch.note = spent < INT32_MAX ? (int32_t)spent : INT32_MAX;
 
     watch_enter(WATCH_COMBINE, layer);
     TRY(dispatch_return(&e->dispatch, matrix_top(e->results, arrivals.rows), &returned));

@@ -7,8 +7,10 @@
 #include "comm/dispatch.h"
 #include "engine/block.h"
 #include "engine/config.h"
+#include "engine/meter.h"
 #include "engine/step.h"
 #include "engine/weights.h"
+#include "eplb/load.h"
 #include "eplb/placement.h"
 
 struct experts {
@@ -22,8 +24,8 @@ struct experts {
     float *weight;         /* [own rows, k] */
     struct matrix results; /* [arrivals, D] */
     struct matrix scratch; /* [arrivals, 2F] */
-    int64_t busiest_rows;  /* rows of the busiest rank, summed over steps and layers */
-    int64_t mean_rows;     /* rows of all ranks, summed likewise: divide by P for the mean */
+    struct meter meter;
+    struct load *load; /* where counts go as well; NULL: nowhere */
 };
 
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,

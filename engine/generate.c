@@ -248,6 +248,7 @@ static enum status lead_step(struct generate *g)
     int64_t start = clock_now();
     double seconds;
 
+    TRY(balance_lead(&e->balance, b));
     TRY(batch_send(b, e->grid.world));
     TRY(model_forward(&e->model, b));
     watch_enter(WATCH_SAMPLE, -1);
@@ -333,14 +334,13 @@ enum status generate_run(struct generate *g, int64_t *refused)
     s->tensor = e->grid.tensor;
     s->backend = e->kernels->name;
     s->comm = e->grid.world->kind;
+    s->balance = &e->balance;
     s->prompt_tokens = g->scheduler.prompt_tokens;
     s->cached_tokens = g->scheduler.cached_tokens;
     s->recomputed_tokens = g->scheduler.recomputed_tokens;
     s->preemptions = g->scheduler.preemptions;
     s->generated_tokens = g->scheduler.generated_tokens;
-    s->imbalance = experts->mean_rows > 0
-                       ? (double)experts->busiest_rows * e->grid.ranks / (double)experts->mean_rows
-                       : 1.0;
+    s->imbalance = e->config.expert_layers > 0 ? meter_imbalance(&experts->meter, -1) : 1.0;
     if (e->grid.rank == 0)
         summary_log(s);
     *refused = s->refused;

@@ -24,8 +24,8 @@ void model_message_bytes(const struct config *c, const struct grid *g, const str
     most = larger(rows * choices * row_bytes, head_message_bytes(c));
     most = larger(most, (size_t)limits->wanted * row_bytes);
     most = larger(most, (size_t)g->ranks * ((size_t)p->experts + 1) * sizeof(int32_t));
-    most = larger(most, 4096 + (size_t)limits->pieces * sizeof(struct batch_piece) +
-                            (rows + pages) * sizeof(int32_t));
+    most = larger(most, (size_t)p->slots * sizeof(int32_t));
+    most = larger(most, batch_message_bytes(limits->pieces, limits->rows, (int)pages));
     *world = most;
 
     widest = larger(widest, (size_t)c->heads * (size_t)c->head_width);
@@ -83,6 +83,8 @@ enum status model_forward(struct model *m, const struct batch *b)
 {
     struct matrix x, normed;
 
+    if (m->balance)
+        TRY(balance_begin(m->balance, b));
     TRY(kv_cache_apply(m->kv, b, m->grid->my_group));
     step_begin(&m->step, b, m->kv);
     x = matrix_top(m->x, m->step.own.count);
@@ -93,5 +95,8 @@ enum status model_forward(struct model *m, const struct batch *b)
     for (int layer = 0; layer < m->config->layers; layer++)
         TRY(layer_forward(m, layer, x, normed));
     watch_enter(WATCH_HEAD, -1);
-    return head_forward(&m->head, &m->step, b, x);
+    TRY(head_forward(&m->head, &m->step, b, x));
+    if (m->balance)
+        balance_end(m->balance);
+    return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 #define MODEL_H
 
 #include "engine/attention.h"
+#include "engine/balance.h"
 #include "engine/block.h"
 #include "engine/embedding.h"
 #include "engine/experts.h"
@@ -21,11 +22,12 @@ struct model {
     struct step step;
     struct embedding embedding;
     struct attention_block attention;
-    struct experts experts; /* unused in a model without experts */
-    struct block dense;     /* unused in a model without dense layers */
-    struct head head;       /* results of the last forward at rank 0 */
-    struct matrix x;        /* [own rows, D] the residual stream */
-    struct matrix normed;   /* [own rows, D] */
+    struct experts experts;  /* unused in a model without experts */
+    struct block dense;      /* unused in a model without dense layers */
+    struct head head;        /* results of the last forward at rank 0 */
+    struct matrix x;         /* [own rows, D] the residual stream */
+    struct matrix normed;    /* [own rows, D] */
+    struct balance *balance; /* begins and ends every step; NULL: nothing does */
 };
 
 /* What the engine is made for: the limits that its buffers are sized by. */

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/summary.h"
 
+#include "engine/balance_report.h"
 #include "engine/base/log.h"
 
 #include <errno.h>
@@ -63,21 +64,38 @@ static double rate(int64_t tokens, double seconds)
 
 void summary_log(const struct summary *s)
 {
+    char balance[256] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
+    if (s->balance)
+        balance_report_text(s->balance, balance, sizeof balance);
     log_line(LOG_INFO,
              "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
              "in %.3f s "
              "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; %lld preemptions; tokens %016llx",
+             "imbalance %.2f; %lld preemptions; %s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
              100 * experts_share(s), 100 * s->share[WATCH_DISPATCH], 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
-             (long long)s->preemptions, (unsigned long long)s->hash);
+             (long long)s->preemptions, balance, balance[0] ? "; " : "", (unsigned long long)s->hash);
+}
+
+/* Under "experts" and "balancer", what there is of them. */
+static enum status add_balance(const struct balance *b, json_t *all)
+{
+    json_t *work, *moves;
+
+    TRY(balance_report_work(b, &work));
+    if (work && json_object_set_new(all, "experts", work) != 0)
+        return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
+    TRY(balance_report_moves(b, &moves));
+    if (moves && json_object_set_new(all, "balancer", moves) != 0)
+        return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
+    return STATUS_OK;
 }
 
 json_t *summary_pack(const struct summary *s)
@@ -109,6 +127,14 @@ enum status summary_write(const struct summary *s, const char *path)
 
     if (!all)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
+    if (s->balance) {
+        enum status status = add_balance(s->balance, all);
+
+        if (status != STATUS_OK) {
+            json_decref(all);
+            return status;
+        }
+    }
     failed = json_dump_file(all, path, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(all);
     if (failed)

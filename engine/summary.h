@@ -8,6 +8,7 @@
 
 #include "comm/grid.h"
 #include "comm/watch.h"
+#include "engine/balance.h"
 #include "engine/base/status.h"
 
 #include <jansson.h>
@@ -31,6 +32,7 @@ struct summary {
     double
         imbalance; /* rows of the busiest rank over the mean, over all steps and layers; 1 without experts */
     uint64_t hash; /* of all tokens: in input order, or request by request */
+    const struct balance *balance; /* not owned; NULL: nothing is said of experts */
 };
 
 /* Adds up the phase times of all ranks into share and idle. Collective over the world. */

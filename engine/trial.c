@@ -122,6 +122,7 @@ static enum status lead_step(struct trial *t)
     int64_t start = clock_now();
     double seconds;
 
+    TRY(balance_lead(&e->balance, &e->batch));
     TRY(batch_send(&e->batch, e->grid.world));
     TRY(model_forward(&e->model, &e->batch));
     watch_enter(WATCH_SAMPLE, -1);
@@ -225,12 +226,10 @@ static enum status follow(struct trial *t)
 
 enum status trial_run(struct trial *t, const char *what, int rounds, int requests, int tokens)
 {
-    struct experts *experts = &t->engine->model.experts;
-
     if (rounds < 1 || rounds > t->options.rounds)
         return FAIL(STATUS_BUG, "%d rounds, there is room for %d", rounds, t->options.rounds);
     t->summary = (struct summary){.requests = (int64_t)rounds * requests};
-    experts->busiest_rows = experts->mean_rows = 0;
+    balance_forget(&t->engine->balance); /* a warm-up is no load */
     watch_clear_times();
     TRY(t->engine->grid.rank == 0 ? lead(t, what, rounds, requests, tokens) : follow(t));
     watch_enter(WATCH_END, -1);
@@ -241,7 +240,6 @@ enum status trial_finish(struct trial *t)
 {
     struct engine *e = t->engine;
     struct summary *s = &t->summary;
-    const struct experts *experts = &e->model.experts;
 
     TRY(summary_gather(s, e->grid.world));
     s->ranks = e->grid.ranks;
@@ -253,9 +251,8 @@ enum status trial_finish(struct trial *t)
     s->cached_tokens = t->scheduler.cached_tokens;
     s->recomputed_tokens = t->scheduler.recomputed_tokens;
     s->preemptions = t->scheduler.preemptions;
-    s->imbalance = experts->mean_rows > 0
-                       ? (double)experts->busiest_rows * e->grid.ranks / (double)experts->mean_rows
-                       : 1.0;
+    s->balance = &e->balance;
+    s->imbalance = e->config.expert_layers > 0 ? meter_imbalance(&e->model.experts.meter, -1) : 1.0;
     if (e->grid.rank == 0)
         summary_log(s);
     return STATUS_OK;

@@ -246,7 +246,8 @@ static enum status expert_dtype(const struct walk *walk, int layer, enum expert_
 }
 
 /* All slots of this rank in one piece of memory. An empty slot has its place too. */
-static enum status read_slots(struct walk *walk, struct weight *slots, int layer, enum expert_half which)
+static enum status read_slots(struct walk *walk, struct weight *slots, int layer, enum expert_half which,
+                              size_t *bytes)
 {
     const struct placement *p = walk->placement;
     const struct config *c = walk->config;
@@ -262,6 +263,7 @@ static enum status read_slots(struct walk *walk, struct weight *slots, int layer
     TRY(k->weight_plan(k, &planned, dtype, which == DOWN ? c->width : 2 * c->expert_width,
                        which == DOWN ? c->expert_width : c->width));
     TRY(weights_read_take(walk->reader, padded(planned.bytes) * (size_t)count, "experts", &memory));
+    *bytes = planned.bytes;
     for (int i = 0; i < count; i++) {
         struct weights_source s;
 
@@ -290,8 +292,8 @@ static enum status read_layer(struct walk *walk, int layer)
     TRY(read_rows(walk, &l->router, ROLE_ROUTER, layer, whole(c->experts), c->width));
     if (c->route_bias)
         TRY(read_floats(walk, &l->route_bias, ROLE_ROUTER_BIAS, layer, whole(c->experts)));
-    TRY(read_slots(walk, l->gate_up, layer, GATE_UP));
-    TRY(read_slots(walk, l->down, layer, DOWN));
+    TRY(read_slots(walk, l->gate_up, layer, GATE_UP, &l->gate_up_bytes));
+    TRY(read_slots(walk, l->down, layer, DOWN, &l->down_bytes));
     if (c->shared_width > 0)
         TRY(read_block(walk, &l->shared, ROLE_SHARED_GATE, layer, w->shared_columns));
     return STATUS_OK;
@@ -338,6 +340,32 @@ enum status weights_plan(size_t *bytes, const struct config *c, const struct gri
     if (status == STATUS_OK)
         *bytes = reader.taken;
     arena_close(&w.arena);
+    return status;
+}
+
+enum status weights_slot_plan(struct weights_slot *slot, const struct config *c, const struct grid *g,
+                              const struct placement *p, const struct tensor_set *set, struct kernels *k)
+{
+    struct weights w = {.kernels = k};
+    struct weights_reader reader = {.kernels = k};
+    struct walk walk = {.config = c, .grid = g, .placement = p, .weights = &w, .reader = &reader};
+    struct weights_slot most = {.alike = true};
+    struct roles roles;
+    enum status status = count_all(&walk, &roles, set);
+
+    for (int i = 0; status == STATUS_OK && i < c->layers; i++) {
+        const struct weights_layer *l = &w.layer[i];
+
+        if (!c->layer[i].experts)
+            continue;
+        most.alike = most.alike &&
+                     (most.down == 0 || (l->gate_up_bytes == most.gate_up && l->down_bytes == most.down));
+        most.gate_up = l->gate_up_bytes > most.gate_up ? l->gate_up_bytes : most.gate_up;
+        most.down = l->down_bytes > most.down ? l->down_bytes : most.down;
+    }
+    arena_close(&w.arena);
+    if (status == STATUS_OK)
+        *slot = most;
     return status;
 }
 

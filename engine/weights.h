@@ -22,19 +22,20 @@ struct weights_block {
 };
 
 struct weights_layer {
-    float *attention_norm;        /* [D], backend memory */
-    struct weight qkv;            /* [own heads * W + 2 * own kv heads * W, D]: q rows, k rows, v rows */
-    float *qkv_bias;              /* the same rows; NULL: none */
-    struct weight out;            /* [own D columns, H * W] */
-    float *out_bias;              /* [own D columns]; NULL: none */
-    float *query_norm, *key_norm; /* [W], or own heads * W; NULL: none */
-    float *feed_norm;             /* [D] */
-    struct weights_block dense;   /* dense layers */
-    struct weights_block shared;  /* shared expert; rows == 0: none */
-    struct weight router;         /* [E, D] */
-    float *route_bias;            /* [E]; NULL: none */
-    struct weight *gate_up;       /* [own slots] [2F, D] */
-    struct weight *down;          /* [own slots] [D, F] */
+    float *attention_norm;            /* [D], backend memory */
+    struct weight qkv;                /* [own heads * W + 2 * own kv heads * W, D]: q rows, k rows, v rows */
+    float *qkv_bias;                  /* the same rows; NULL: none */
+    struct weight out;                /* [own D columns, H * W] */
+    float *out_bias;                  /* [own D columns]; NULL: none */
+    float *query_norm, *key_norm;     /* [W], or own heads * W; NULL: none */
+    float *feed_norm;                 /* [D] */
+    struct weights_block dense;       /* dense layers */
+    struct weights_block shared;      /* shared expert; rows == 0: none */
+    struct weight router;             /* [E, D] */
+    float *route_bias;                /* [E]; NULL: none */
+    struct weight *gate_up;           /* [own slots] [2F, D] */
+    struct weight *down;              /* [own slots] [D, F] */
+    size_t gate_up_bytes, down_bytes; /* of each slot, here and on all ranks */
 };
 
 struct weights {
@@ -63,6 +64,16 @@ struct range weights_kv_heads(const struct config *c, const struct grid *g, int 
 /* Bytes that weights_open will take from the backend on this rank, from tensor headers alone. */
 enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,
                          const struct placement *p, const struct tensor_set *set, struct kernels *k);
+
+/* One slot of an expert, of any rank. */
+struct weights_slot {
+    size_t gate_up, down; /* bytes, the most of all layers */
+    bool alike;           /* every layer takes so much */
+};
+
+/* From tensor headers alone, as weights_plan. */
+enum status weights_slot_plan(struct weights_slot *slot, const struct config *c, const struct grid *g,
+                              const struct placement *p, const struct tensor_set *set, struct kernels *k);
 
 /* Reads and prepares everything this rank holds. Missing tensors, wrong shapes and formats are named with
  * file and tensor. Rank 0 shows progress. */

@@ -84,6 +84,19 @@ enum status placement_open(struct placement *p, struct arena *arena, int layers,
     return STATUS_OK;
 }
 
+enum status placement_like(struct placement *p, struct arena *arena, const struct placement *like)
+{
+    struct placement shape = {.layers = like->layers,
+                              .experts = like->experts,
+                              .slots = like->slots,
+                              .ranks = like->ranks,
+                              .block_ranks = like->block_ranks};
+
+    TRY(open_sized(p, arena, shape));
+    memcpy(p->rank_first, like->rank_first, ((size_t)like->ranks + 1) * sizeof *p->rank_first);
+    return STATUS_OK;
+}
+
 enum status placement_spread(struct placement *p, struct arena *arena, int layers, int experts, int ranks,
                              int copies)
 {
@@ -103,6 +116,43 @@ enum status placement_spread(struct placement *p, struct arena *arena, int layer
     p->rank_first[ranks] = shape.slots;
     for (int i = 0; i < layers * shape.slots; i++)
         p->expert[i] = i % shape.slots % experts;
+    return placement_index(p);
+}
+
+/* The experts of one rank in one layer; *next is the expert that the next copy is of. */
+static void fill_rank(struct placement *p, int32_t *expert, int rank, int *next)
+{
+    struct range primary = range_share(p->experts, p->ranks, rank);
+    int slot = p->rank_first[rank];
+
+    for (int e = 0; e < p->experts; e++)
+        p->seen[e] = e >= primary.first && e < primary.first + primary.count;
+    for (int i = 0; i < primary.count; i++)
+        expert[slot++] = primary.first + i;
+    for (int held = primary.count; slot < p->rank_first[rank + 1] && held < p->experts; held++) {
+        while (p->seen[*next])
+            *next = (*next + 1) % p->experts;
+        p->seen[*next] = 1;
+        expert[slot++] = *next;
+        *next = (*next + 1) % p->experts;
+    }
+}
+
+enum status placement_redundant(struct placement *p, struct arena *arena, int layers, int experts,
+                                int redundant, int ranks)
+{
+    int slots;
+
+    if (redundant < 0 || __builtin_add_overflow(experts, redundant, &slots))
+        return FAIL(STATUS_BUG, "%d experts and %d redundant ones are no number of slots", experts,
+                    redundant);
+    TRY(placement_open(p, arena, layers, experts, slots, ranks));
+    for (int layer = 0; layer < layers; layer++) {
+        int next = 0;
+
+        for (int rank = 0; rank < ranks; rank++)
+            fill_rank(p, p->expert + (ptrdiff_t)layer * slots, rank, &next);
+    }
     return placement_index(p);
 }
 
@@ -199,6 +249,30 @@ enum status placement_index(struct placement *p)
         index_near(p, layer);
     }
     return STATUS_OK;
+}
+
+enum status placement_index_layer(struct placement *p, int layer)
+{
+    TRY(check_layer(p, layer));
+    index_replicas(p, layer);
+    index_near(p, layer);
+    return STATUS_OK;
+}
+
+static uint64_t mix(uint64_t hash, const int32_t *numbers, int count)
+{
+    for (int i = 0; i < count; i++)
+        hash = (hash ^ (uint32_t)numbers[i]) * 0x100000001b3u; /* FNV-1a, by whole numbers */
+    return hash;
+}
+
+uint64_t placement_hash(const struct placement *p)
+{
+    const int32_t sizes[] = {p->layers, p->experts, p->slots, p->ranks};
+    uint64_t hash = mix(0xcbf29ce484222325u, sizes, sizeof sizes / sizeof sizes[0]);
+
+    hash = mix(hash, p->rank_first, p->ranks + 1);
+    return mix(hash, p->expert, p->layers * p->slots);
 }
 
 int placement_rank(const struct placement *p, int slot)

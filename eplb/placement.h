@@ -48,14 +48,29 @@ struct placement {
 enum status placement_open(struct placement *p, struct arena *arena, int layers, int experts, int slots,
                            int ranks);
 
+/* The same sizes and slots of ranks as another; all slots empty. */
+enum status placement_like(struct placement *p, struct arena *arena, const struct placement *like);
+
 /* `copies` copies of the expert set, each shared out evenly, in order, over ranks / copies consecutive ranks.
  */
 enum status placement_spread(struct placement *p, struct arena *arena, int layers, int experts, int ranks,
                              int copies);
 
+/* One copy of the expert set and `redundant` slots more, shared out evenly over the ranks: each holds
+ * consecutive experts first, as placement_spread does, then copies of the experts that follow, from expert 0
+ * on over all ranks. A slot for which a rank finds no expert that it lacks stays empty. */
+enum status placement_redundant(struct placement *p, struct arena *arena, int layers, int experts,
+                                int redundant, int ranks);
+
 /* Rebuild first, replica and near from expert and rank_first; every expert must have a slot, no rank two
  * slots of one expert. What is wrong is STATUS_BAD_INPUT, and nothing is changed then. */
 enum status placement_index(struct placement *p);
+
+/* The same for one layer that has changed since. */
+enum status placement_index_layer(struct placement *p, int layer);
+
+/* Of sizes, experts and slots of all layers: two placements with one hash place alike. */
+uint64_t placement_hash(const struct placement *p);
 
 /* The rank that holds a slot. */
 int placement_rank(const struct placement *p, int slot);

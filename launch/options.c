@@ -2,6 +2,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/options.h"
+
+#include "launch/options_balancer.h"
 #include "launch/options_value.h"
 
 #include <getopt.h>
@@ -460,5 +462,8 @@ enum status options_parse(struct options *o, int argc, char *const *argv)
     options_value_defaults(o, command->command);
     /* getopt takes the first element for the program's name: here the command's last word. */
     TRY(parse_rest(o, argc - words, argv + words));
-    return o->request == OPTIONS_RUN ? check_together(o) : STATUS_OK;
+    if (o->request != OPTIONS_RUN)
+        return STATUS_OK;
+    TRY(options_balancer_check(&o->balancer));
+    return check_together(o);
 }

@@ -20,9 +20,11 @@ const struct options_command_row options_table_commands[] = {
 };
 
 const struct options_section *const options_table_sections[] = {
-    &options_table_input,   &options_table_sampling,   &options_table_ranks,
-    &options_table_memory,  &options_table_evaluation, &options_table_bench,
-    &options_table_inspect, &options_table_run,        NULL,
+    &options_table_input,  &options_table_sampling,
+    &options_table_ranks,  &options_table_balancer,
+    &options_table_memory, &options_table_evaluation,
+    &options_table_bench,  &options_table_inspect,
+    &options_table_run,    NULL,
 };
 
 const struct options_row *options_table_row(int index)

@@ -77,6 +77,18 @@ struct options_inspect {
     size_t memory; /* bytes for each rank; 0: what this machine has free */
 };
 
+struct options_balancer {
+    bool enable;
+    int redundant;
+    int window;
+    int interval; /* 0: never */
+    int dispatch; /* enum replicas_policy */
+    int staging;
+    bool force;
+    const char *placement; /* NULL: none */
+    const char *config;    /* JSON that has been taken into the fields above; NULL: none */
+};
+
 /* Strings point into argv. Fields that hold one of the enums above are int, because the table writes them. */
 struct options {
     int command; /* enum options_command; 0 when only help or version was asked for */
@@ -123,6 +135,8 @@ struct options {
     int comm;     /* enum options_comm */
     int tensor_parallel_size;
     int expert_parallel_size; /* 0: all ranks */
+
+    struct options_balancer balancer;
 
     /* memory and batches */
     size_t kv_cache_memory;        /* bytes per rank; 0: by gpu_memory_utilization */
@@ -213,8 +227,8 @@ struct options_section {
 };
 
 extern const struct options_section options_table_input, options_table_sampling, options_table_ranks,
-    options_table_memory, options_table_evaluation, options_table_bench, options_table_inspect,
-    options_table_run;
+    options_table_balancer, options_table_memory, options_table_evaluation, options_table_bench,
+    options_table_inspect, options_table_run;
 
 /* In the order of help; NULL ends the list. */
 extern const struct options_section *const options_table_sections[];

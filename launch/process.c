@@ -132,6 +132,17 @@ enum status process_extent(struct process *p, int value, int *least, int *most)
     return STATUS_OK;
 }
 
+enum status process_gather(struct process *p, int value, int32_t *all)
+{
+    MPI_Request request;
+    int32_t mine = value;
+
+    (void)p;
+    TRY(mpi_border_check(MPI_Iallgather(&mine, 1, MPI_INT32_T, all, 1, MPI_INT32_T, MPI_COMM_WORLD, &request),
+                         "to gather over the ranks"));
+    return finish(&request, "to gather over the ranks");
+}
+
 enum status process_node_gather(struct process *p, const void *mine, size_t bytes, void *all)
 {
     MPI_Request request;

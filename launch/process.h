@@ -57,6 +57,9 @@ enum status process_compare(struct process *p, const char *what, uint64_t value)
 /* Collective: the least and the most of all ranks' values. */
 enum status process_extent(struct process *p, int value, int *least, int *most);
 
+/* Collective: all[ranks], the value of each rank. */
+enum status process_gather(struct process *p, int value, int32_t *all);
+
 /* Collective over the ranks of a node: all[node_size * bytes], in order of node ranks. */
 enum status process_node_gather(struct process *p, const void *mine, size_t bytes, void *all);
 

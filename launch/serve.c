@@ -4,6 +4,7 @@
 #include "launch/serve.h"
 
 #include "engine/generate.h"
+#include "engine/placement_file.h"
 #include "launch/report.h"
 #include "launch/session.h"
 
@@ -28,6 +29,8 @@ static enum status open_files(struct serve *s)
         return STATUS_OK;
     if (s->session.options->stats)
         TRY(report_check("stats", s->session.options->stats)); /* now, not after a long run */
+    if (s->session.options->balancer.placement)
+        TRY(placement_file_check(s->session.options->balancer.placement));
     s->input = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
     if (s->input < 0)
         return FAIL(STATUS_NO_INPUT, "--input-file %s: %s", path, strerror(errno));
@@ -89,6 +92,8 @@ static enum status generate(struct serve *s)
     TRY(generate_run(&s->generate, &refused));
     if (p->rank == 0 && o->stats)
         status = summary_write(&s->generate.summary, o->stats);
+    if (status == STATUS_OK && p->rank == 0)
+        status = engine_save(&s->session.engine);
     if (status == STATUS_OK && p->rank == 0 && refused > 0)
         status = FAIL(STATUS_BAD_INPUT, "%lld of %lld prompts were refused", (long long)refused,
                       (long long)s->generate.summary.requests);

@@ -73,6 +73,15 @@ static enum status open_kernels(struct session *s)
                          cpu_open((enum cpu_path)least, s->topology.threads, pinned, &s->kernels));
 }
 
+static struct balance_options balance_of(const struct options_balancer *o)
+{
+    return (struct balance_options){
+        .on = o->enable,
+        .redundant = o->redundant,
+        .policy = (enum replicas_policy)o->dispatch,
+        .steer = {.window = o->window, .interval = o->interval, .staging = o->staging, .force = o->force}};
+}
+
 struct engine_options session_engine(const struct options *o, const struct environment *environment)
 {
     return (struct engine_options){.model = o->model,
@@ -87,7 +96,26 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    /* scores need no logits at rank 0 */
                                    .max_wanted = o->command == OPTIONS_PERPLEXITY ? 1 : 0,
                                    .max_sequences = o->max_num_seqs,
-                                   .max_rows = o->max_num_batched_tokens};
+                                   .max_rows = o->max_num_batched_tokens,
+                                   .balance = balance_of(&o->balancer),
+                                   .placement_file = o->balancer.placement};
+}
+
+/* Collective: which rank stands on which node, for those who look for near replicas. */
+static enum status map_nodes(struct session *s)
+{
+    struct process *p = &s->process;
+    size_t ranks = (size_t)p->ranks;
+    int32_t *rank_node;
+    bool rising = true;
+
+    TRY(process_agree(p,
+                      arena_take_array(&s->arena, ranks, sizeof *rank_node, "nodes of ranks", &rank_node)));
+    TRY(process_gather(p, p->node, rank_node));
+    for (int r = 1; r < p->ranks; r++)
+        rising = rising && rank_node[r] >= rank_node[r - 1];
+    s->rank_node = rising && p->nodes > 1 ? rank_node : NULL;
+    return STATUS_OK;
 }
 
 enum status session_read(struct session *s)
@@ -97,6 +125,7 @@ enum status session_read(struct session *s)
     options.ranks = s->process.ranks;
     options.rank = s->process.rank;
     options.node_ranks = s->process.node_size;
+    options.balance.steer.rank_node = s->rank_node;
     TRY(process_agree(&s->process, engine_read(&s->engine, &options)));
     return process_compare(&s->process, "model", s->engine.fingerprint);
 }
@@ -111,9 +140,11 @@ static enum status load_engine(struct session *s)
     TRY(process_comms(p, (enum options_comm)s->options->comm, e->grid.tensor, world_bytes, group_bytes,
                       &s->world, &s->group));
     TRY(open_kernels(s));
+    TRY(process_agree(p, engine_place(e, s->world)));
     TRY(process_agree(p, engine_load(e, s->world, s->group, s->kernels)));
     TRY(process_agree(p, engine_size_cache(e)));
     TRY(process_agree(p, engine_prepare(e)));
+    TRY(process_agree(p, engine_measure(e)));
     log_line(LOG_INFO,
              "%s on %s: %d layers, %d experts, top %d; a rank holds %.1f MiB of weights, a data group caches "
              "%d positions",
@@ -125,6 +156,7 @@ static enum status load_engine(struct session *s)
 enum status session_load(struct session *s)
 {
     TRY(place_rank(s));
+    TRY(map_nodes(s));
     TRY(session_read(s));
     return load_engine(s);
 }

@@ -23,6 +23,7 @@ struct session {
     struct process process;
     struct arena arena; /* of the start */
     struct topology topology;
+    const int32_t *rank_node; /* [ranks], rising from 0; NULL: one node, or ranks that stand mixed */
     struct kernels *kernels;
     struct comm *world, *group;
     struct engine engine;

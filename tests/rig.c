@@ -47,7 +47,8 @@ enum status rig_open(struct rig *r, const struct rig_options *o)
                                      .node_ranks = 1,
                                      .max_sequences = SEQUENCES,
                                      .max_rows = ROWS,
-                                     .max_wanted = ROWS};
+                                     .max_wanted = ROWS,
+                                     .balance = o->balance};
 
     memset(r, 0, sizeof *r);
     if (o->comm != RIG_ALONE) {
@@ -62,7 +63,8 @@ enum status rig_open(struct rig *r, const struct rig_options *o)
         TRY(cpu_open(cpu_best_path(), o->threads, NULL, &r->kernels));
     TRY(engine_load(&r->engine, r->world, r->group, r->kernels));
     TRY(engine_size_cache(&r->engine));
-    return engine_prepare(&r->engine);
+    TRY(engine_prepare(&r->engine));
+    return engine_measure(&r->engine);
 }
 
 void rig_close(struct rig *r)
@@ -104,6 +106,7 @@ enum status rig_run(struct rig *r, const int32_t *tokens, int count, int positio
 
     if (e->grid.rank == 0) {
         write_batch(r, tokens, count, position, all);
+        TRY(balance_lead(&e->balance, &e->batch));
         TRY(batch_send(&e->batch, r->world));
     } else {
         TRY(batch_receive(&e->batch, r->world));

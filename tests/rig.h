@@ -17,6 +17,7 @@ struct rig_options {
     int threads;
     int tensor;
     int expert_ranks;
+    struct balance_options balance;
 };
 
 struct rig {

@@ -67,7 +67,7 @@ static void start_line(char out[static LINE_BYTES], const struct options_row *ro
     for (int i = 0; i < command->least; i++)
         used += snprintf(out + used, LINE_BYTES - (size_t)used, "x ");
     if (command->command == OPTIONS_GENERATE) /* some options need it */
-        snprintf(out + used, LINE_BYTES - (size_t)used, "--output jsonl ");
+        snprintf(out + used, LINE_BYTES - (size_t)used, "--output jsonl --enable-eplb ");
 }
 
 /* The table keeps what options_table.h promises of rows. */
@@ -323,6 +323,16 @@ static void what_only_lines_of_json_can_show_needs_them(void **state)
     assert_int_equal(got.stop_token_ids.count, 3);
 }
 
+static void what_is_for_the_balancer_needs_it(void **state)
+{
+    (void)state;
+    refuses(GENERATE "--num-redundant-experts 4", "--num-redundant-experts is for the balancer");
+    refuses(GENERATE "--expert-placement x", "add --enable-eplb");
+    takes(GENERATE "--enable-eplb --eplb-config {\"window_size\":9,\"num_redundant_experts\":5}");
+    assert_true(got.balancer.window == 9 && got.balancer.redundant == 5);
+    refuses(GENERATE "--enable-eplb --eplb-config {\"size\":3}", "'size' is not known");
+}
+
 static void stop_strings_are_counted_and_measured(void **state)
 {
     char line[LINE_BYTES] = GENERATE;
@@ -571,6 +581,7 @@ int main(void)
         cmocka_unit_test(sizes_have_units),
         cmocka_unit_test(seeds_are_whole_numbers_of_64_bits),
         cmocka_unit_test(what_only_lines_of_json_can_show_needs_them),
+        cmocka_unit_test(what_is_for_the_balancer_needs_it),
         cmocka_unit_test(stop_strings_are_counted_and_measured),
         cmocka_unit_test(what_is_misspelt_gets_the_nearest_name),
         cmocka_unit_test(what_is_missing_or_too_much_is_said),

@@ -92,6 +92,57 @@ static void a_spread_gives_every_block_every_expert_once(void **state)
     }
 }
 
+static void redundant_slots_are_shared_out_and_hold_copies_of_others(void **state)
+{
+    (void)state;
+    for (int ranks = 1; ranks <= 8; ranks++) {
+        for (int more = 0; more <= 20; more++) {
+            struct placement p;
+            int filled = 0, room = 0;
+
+            fresh();
+            assert_int_equal(placement_redundant(&p, &arena, 2, 12, more, ranks), STATUS_OK);
+            assert_int_equal(p.slots, 12 + more);
+            check_inverse(&p); /* every expert has a slot; placement_index saw no rank with one twice */
+            for (int s = 0; s < p.slots; s++)
+                filled += expert_of(&p, 1, s) >= 0;
+            for (int r = 0; r < ranks; r++) {
+                int slots = p.rank_first[r + 1] - p.rank_first[r];
+
+                assert_in_range(slots, (unsigned)(p.slots / ranks), (unsigned)(p.slots / ranks) + 1);
+                room += slots < 12 ? slots : 12; /* a rank never holds an expert twice */
+            }
+            assert_int_equal(filled, room);
+        }
+    }
+}
+
+static void a_changed_layer_is_indexed_alone_and_changes_the_hash(void **state)
+{
+    struct placement p, q;
+    uint64_t before;
+
+    (void)state;
+    fresh();
+    assert_int_equal(placement_redundant(&p, &arena, 3, 6, 4, 4), STATUS_OK);
+    assert_int_equal(placement_like(&q, &arena, &p), STATUS_OK);
+    before = placement_hash(&p);
+    assert_int_equal(expert_of(&p, 1, 3), 2); /* a copy, of which rank 0 has another */
+    assert_int_equal(expert_of(&p, 1, 4), 3); /* the only one */
+    p.expert[p.slots + 4] = 5;
+    assert_int_equal(placement_index_layer(&p, 1), STATUS_BAD_INPUT);
+    p.expert[p.slots + 4] = 3;
+    assert_int_equal(placement_index_layer(&p, 1), STATUS_OK);
+    assert_true(placement_hash(&p) == before);
+    p.expert[p.slots + 3] = 5;
+    assert_int_equal(placement_index_layer(&p, 1), STATUS_OK);
+    assert_true(placement_hash(&p) != before);
+    memcpy(q.expert, p.expert, sizeof *p.expert * 3 * (size_t)p.slots);
+    assert_int_equal(placement_index(&q), STATUS_OK);
+    assert_memory_equal(q.replica, p.replica, sizeof *p.replica * 3 * (size_t)p.slots);
+    assert_memory_equal(q.first, p.first, sizeof *p.first * 3 * 7);
+}
+
 /* The rule of the header, spelled out slot by slot. */
 static int slow_choice(const struct placement *p, int layer, int rank, int expert)
 {
@@ -227,6 +278,8 @@ static void a_broken_placement_is_refused_in_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(redundant_slots_are_shared_out_and_hold_copies_of_others, start, end),
+        cmocka_unit_test_setup_teardown(a_changed_layer_is_indexed_alone_and_changes_the_hash, start, end),
         cmocka_unit_test_setup_teardown(a_spread_gives_every_block_every_expert_once, start, end),
         cmocka_unit_test_setup_teardown(a_choice_is_own_then_of_the_block_then_the_first, start, end),
         cmocka_unit_test_setup_teardown(ranks_without_slots_hold_nothing, start, end),

@@ -373,6 +373,41 @@ def stopped(program):
             pass
 
 
+def moving(program):
+    """A rank that dies or stands still while an expert arrives there: the job ends in time and names rank, layer, phase."""
+    struck = Program(pathlib.Path(program.binary).parent / "tests" / "ranks_balance", program.mpiexec)
+    for how, wanted in (("kill", ("rank 2",)), ("stop", ("rank 2", "phase balance of layer"))):
+        start = time.monotonic()
+        done = struck.run(3, "3", how, timeout=60)
+        seconds = time.monotonic() - start
+        said = done.stderr.decode(errors="replace")
+        named = [line for line in said.splitlines() if all(word in line for word in wanted)]
+        if done.returncode == 0 or seconds > 30 or not (named or (how == "kill" and not program.is_open_mpi())):
+            fail(f"{how}: exit {done.returncode} after {seconds:.1f} s:\n{said}")
+        print(f"  {how}: exit {done.returncode} after {seconds:.1f} s: {named[0] if named else 'not named'}", flush=True)
+
+
+def balancer(program):
+    """Options and files of the balancer that cannot work are explained."""
+    def refused(codes, *options, words):
+        expect_failure(generate(program, DEMO, *options, ranks=2), codes, *words)
+
+    refused((64,), "--num-redundant-experts", 4, words=("add --enable-eplb",))
+    refused((64,), "--enable-eplb", "--eplb-window-size", 2, words=("eplb-window-size",))
+    refused((64,), "--enable-eplb", "--eplb-config", '{"windows": 3}', words=("'windows' is not known",))
+    refused((64,), "--enable-eplb", "--eplb-config", '{"window_size": 1}', words=("window_size",))
+    refused((64,), "--enable-eplb", "--expert-parallel-size", 1, "--num-redundant-experts", 4,
+            words=("2 copies of every expert already",))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "placement.json"
+        for text, word in (("[1]", "placement.json"), ("{}", "physical_to_logical_map"),
+                           (json.dumps({"physical_to_logical_map": [[0] * 64] * 3}), "holds expert 0"),
+                           (json.dumps({"physical_to_logical_map": [[-7] * 64] * 3}), "no expert")):
+            path.write_text(text)
+            refused((65,), "--enable-eplb", "--expert-placement", path, words=(word,))
+        refused((74,), "--enable-eplb", "--expert-placement", "/nowhere/placement.json", words=("/nowhere/placement.json",))
+
+
 def processor_seconds(run, ranks):
     """User and system time of all ranks of a run so far."""
     ticks = 0
@@ -408,7 +443,7 @@ def idle(program):
 
 
 CASES = {case.__name__: case for case in (model_files, shards, memory, output, prompts, request_lines, request_ends, usage, different_models, killed,
-                                          stopped, idle)}
+                                          stopped, moving, balancer, idle)}
 
 
 def main():

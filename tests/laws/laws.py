@@ -193,6 +193,61 @@ def paths(program):
         expect_equal(f"{path} on 3 ranks", program.answers(3, *options, stdin=THREE), first.stdout)
 
 
+def balancer(program):
+    """Off, on, and moving experts at every step; each way to share rows; uneven slots, little staging, copies of the set."""
+    dispatches = ("auto", "flow", "fewest", "even")
+    text = lines(9)
+    for way in (GREEDY, SAMPLED):
+        options = generate(*way)
+        wanted = program.answers(1, *options, stdin=text)
+        on = (*options, "--enable-eplb")
+        for i, count in enumerate((1, 2, 3, 4, 8)):
+            for j, dispatch in enumerate(dispatches):
+                if way is SAMPLED and i % 2 != j % 2:
+                    continue
+                force = ("--eplb-force", "--num-redundant-experts", (0, 5, 16, 24)[(i + j) % 4], "--eplb-dispatch", dispatch)
+                expect_equal(f"forced, {dispatch}, {count} ranks", program.answers(count, *on, *force, stdin=text), wanted)
+        for count in (2, 8):
+            live = ("--num-redundant-experts", 16, "--eplb-step-interval", 4, "--eplb-window-size", 8)
+            expect_equal(f"live, {count} ranks", program.answers(count, *on, *live, stdin=text), wanted)
+    for count, layout in ((4, ("-tp", 2, "--num-redundant-experts", 7)), (4, ("--expert-parallel-size", 2)),
+                          (3, ("--eplb-staging", 1, "--num-redundant-experts", 1)), (3, ("--comm", "mpi"))):
+        expect_equal(f"forced, {count} ranks {layout}", program.answers(count, *on, "--eplb-force", *layout, stdin=text), wanted)
+
+
+def placements(program):
+    """A placement saved at the end of a run is where the next one starts, and maps of SGLang and vLLM are read."""
+    options = generate(*GREEDY, "--enable-eplb", "--num-redundant-experts", 16, tokens=16)
+    wanted = program.answers(1, *generate(*GREEDY, tokens=16), stdin=THREE)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "placement.json"
+        expect_equal("saved", program.answers(4, *options, "--eplb-force", "--expert-placement", path, stdin=THREE), wanted)
+        saved = json.loads(path.read_text())
+        again = program.run(4, *options, "--eplb-step-interval", 0, "--expert-placement", path, stdin=THREE)
+        expect_equal("loaded", again.stdout, wanted)
+        kept = json.loads(path.read_text())
+        if b"experts start where" not in again.stderr or kept != saved:
+            fail(f"the placement was not kept:\n{again.stderr.decode()}")
+        rows = saved["physical_to_logical_map"]
+        path.write_text(json.dumps({"physical_to_logical_map": [rows[0], rows[0], rows[1], rows[1], rows[2], rows[2]]}))
+        program.answers(4, *options, "--eplb-step-interval", 0, "--expert-placement", path, stdin=THREE)
+        if json.loads(path.read_text())["physical_to_logical_map"] != rows:
+            fail("SGLang's map with a row for every layer was not taken")
+        print("  taken: a row for every layer")
+        path.write_text(json.dumps({"moe_layer_count": 3, "layer_list": [
+            {"layer_id": i, "device_count": 4, "device_list": [
+                {"device_id": d, "device_expert": row[20 * d:20 * d + 20]} for d in (3, 2, 1, 0)]}
+            for i, row in enumerate(rows)]}))
+        program.answers(4, *options, "--eplb-step-interval", 0, "--expert-placement", path, stdin=THREE)
+        if json.loads(path.read_text())["physical_to_logical_map"] != rows:
+            fail("vLLM's list of devices was not taken")
+        print("  taken: a list of devices")
+        other = program.run(3, *options, "--num-redundant-experts", 4, "--expert-placement", path, stdin=THREE)
+        expect_equal("another shape", other.stdout, wanted)
+        if b"does not fit" not in other.stderr:
+            fail(f"another shape: nothing was said:\n{other.stderr.decode()}")
+
+
 def gold(program):
     """Greedy texts and chats of the demo model are those of Hugging Face transformers."""
     wanted = json.loads((DEMO / "gold.json").read_text())
@@ -292,6 +347,7 @@ def families(program):
 
 CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
                                                     requests, families)}
+CASES.update({case.__name__: case for case in (balancer, placements)})
 
 
 def main():

@@ -66,8 +66,9 @@ over_nodes() {
     for way in greedy sampled; do
         local -n options=$way
         generate "$work/wanted" "$binary" generate --model "$root/models/demo" "${options[@]}"
-        for layout in '' '-tp 2' '-tp 4' '--comm mpi' '--comm shared' '--expert-parallel-size 2'; do
-            # shellcheck disable=SC2086 # a layout is one or two words
+        for layout in '' '-tp 2' '-tp 4' '--comm mpi' '--comm shared' '--expert-parallel-size 2' \
+            '--enable-eplb --eplb-force --num-redundant-experts 6' '--enable-eplb --eplb-force --comm mpi'; do
+            # shellcheck disable=SC2086 # a layout is some words
             generate "$work/found" timeout -k 5 120 "$here/nodes.sh" "$lab" mpirun 2 "$binary" generate \
                 --model "$root/models/demo" "${options[@]}" $layout
             same "$work/found" "2 nodes x 2 ranks, $way $layout"

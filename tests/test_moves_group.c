@@ -1,0 +1,209 @@
+/* test_moves_group.c - groups of moves lead from one placement to the next through legal ones
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "eplb/moves_group.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { LAYERS = 2, ROUNDS = 400, MOST = 256, CAPACITY = 30 };
+
+static struct arena arena;
+static uint64_t seed = 20261125;
+
+static int below(int n)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (int)((seed >> 33) % (uint64_t)n);
+}
+
+static void fresh(void)
+{
+    memset(arena.base, 0, arena.used);
+    arena.used = 0;
+}
+
+/* Every expert a slot, then copies and gaps at random, never twice on a rank; false: this try ran into a
+ * corner. */
+static bool fill(struct placement *p)
+{
+    for (int layer = 0; layer < LAYERS; layer++) {
+        int32_t *expert = p->expert + layer * p->slots;
+
+        for (int s = 0; s < p->slots; s++)
+            expert[s] = -1;
+        for (int e = 0; e < p->experts; e++) {
+            int s = below(p->slots), tries = 0;
+
+            while (expert[s] >= 0 && tries++ < p->slots)
+                s = (s + 1) % p->slots;
+            if (expert[s] >= 0)
+                return false;
+            expert[s] = e;
+        }
+        for (int s = 0; s < p->slots; s++) {
+            int e = below(p->experts + 1) - 1, r = placement_rank(p, s);
+
+            for (int i = p->rank_first[r]; i < p->rank_first[r + 1]; i++)
+                e = expert[i] == e ? -1 : e;
+            if (expert[s] < 0)
+                expert[s] = e;
+        }
+    }
+    return placement_index(p) == STATUS_OK;
+}
+
+static int list_moves(const struct placement *a, const struct placement *b, struct move *list)
+{
+    int count = 0;
+
+    for (int layer = 0; layer < LAYERS; layer++) {
+        for (int s = 0; s < a->slots; s++) {
+            int e = b->expert[layer * a->slots + s];
+
+            if (e == a->expert[layer * a->slots + s])
+                continue;
+            list[count++] = (struct move){
+                .layer = layer,
+                .slot = s,
+                .expert = e,
+                .source = e < 0 ? -1 : a->replica[layer * a->slots + a->first[layer * (a->experts + 1) + e]]};
+        }
+    }
+    return count;
+}
+
+/* A group is within staging, its sources hold what they give, and what it leaves behind is legal. */
+static void apply_group(struct placement *p, const struct move *group, int picked, int staging)
+{
+    int32_t taken[16] = {0};
+
+    assert_in_range(picked, 1, CAPACITY);
+    for (int i = 0; i < picked; i++) {
+        const struct move *m = &group[i];
+
+        if (m->expert < 0)
+            continue;
+        assert_int_equal(p->expert[m->layer * p->slots + m->source], m->expert);
+        assert_true(++taken[placement_rank(p, m->slot)] <= staging);
+    }
+    for (int i = 0; i < picked; i++)
+        p->expert[group[i].layer * p->slots + group[i].slot] = group[i].expert;
+    assert_int_equal(placement_index(p), STATUS_OK);
+}
+
+static int walk(struct placement *present, const struct placement *next, int staging)
+{
+    struct move list[MOST], group[CAPACITY];
+    bool done[MOST] = {false};
+    struct moves_group g;
+    int count = list_moves(present, next, list), lost = 0;
+
+    assert_int_equal(moves_group_open(&g, &arena, present, staging, CAPACITY, MOST), STATUS_OK);
+    for (int round = 0; round <= count; round++) {
+        int picked, given_up;
+
+        moves_group_next(&g, present, list, done, count, group, &picked, &given_up);
+        lost += given_up;
+        if (picked == 0)
+            return lost;
+        apply_group(present, group, picked, staging);
+    }
+    fail_msg("the groups do not end");
+    return lost;
+}
+
+static void open_random(struct placement *present, struct placement *next, int least_ranks)
+{
+    do {
+        int ranks = least_ranks + below(6), experts = 2 + below(14), slots = experts + below(10);
+
+        fresh();
+        assert_int_equal(placement_open(present, &arena, LAYERS, experts, slots, ranks), STATUS_OK);
+        assert_int_equal(placement_open(next, &arena, LAYERS, experts, slots, ranks), STATUS_OK);
+    } while (!fill(present) || !fill(next));
+}
+
+static void enough_staging_reaches_the_next_placement(void **state)
+{
+    (void)state;
+    print_message("seed %llu\n", (unsigned long long)seed);
+    for (int round = 0; round < ROUNDS; round++) {
+        struct placement present, next;
+
+        open_random(&present, &next, 1);
+        assert_int_equal(walk(&present, &next, 64), 0);
+        assert_memory_equal(present.expert, next.expert, sizeof(int32_t) * LAYERS * (size_t)next.slots);
+    }
+}
+
+static void little_staging_is_never_exceeded_and_every_state_is_legal(void **state)
+{
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        struct placement present, next;
+
+        open_random(&present, &next, 1);
+        walk(&present, &next, 1 + below(2));
+    }
+}
+
+static void a_copy_needs_one_move_and_a_swap_two_at_once(void **state)
+{
+    static const int32_t before[] = {0, 1, 2, 3, -1, 0}, copied[] = {0, 1, 2, 3, 2, 0},
+                         swapped[] = {0, 3, 2, 1, -1, 0};
+    static const int32_t *const after[] = {copied, swapped};
+    static const int32_t rank_first[] = {0, 2, 4, 6};
+
+    (void)state;
+    for (int which = 0; which < 2; which++) {
+        struct placement present, next;
+        struct move list[MOST], group[CAPACITY];
+        bool done[MOST] = {false};
+        struct moves_group g;
+        int count, picked, given_up;
+
+        fresh();
+        assert_int_equal(placement_open(&present, &arena, LAYERS, 4, 6, 3), STATUS_OK);
+        assert_int_equal(placement_open(&next, &arena, LAYERS, 4, 6, 3), STATUS_OK);
+        assert_memory_equal(present.rank_first, rank_first, sizeof rank_first);
+        for (int layer = 0; layer < LAYERS; layer++) {
+            memcpy(present.expert + layer * 6, before, sizeof before);
+            memcpy(next.expert + layer * 6, layer ? after[which] : before, sizeof before);
+        }
+        assert_int_equal(placement_index(&present) || placement_index(&next), STATUS_OK);
+        count = list_moves(&present, &next, list);
+        assert_int_equal(moves_group_open(&g, &arena, &present, 1, CAPACITY, MOST), STATUS_OK);
+        moves_group_next(&g, &present, list, done, count, group, &picked, &given_up);
+        assert_int_equal(picked, which + 1);
+        assert_int_equal(given_up, 0);
+    }
+}
+
+static int open_arena(void **state)
+{
+    (void)state;
+    return arena_open(&arena, "moves test", 4 << 20) != STATUS_OK;
+}
+
+static int close_arena(void **state)
+{
+    (void)state;
+    arena_close(&arena);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(enough_staging_reaches_the_next_placement),
+        cmocka_unit_test(little_staging_is_never_exceeded_and_every_state_is_legal),
+        cmocka_unit_test(a_copy_needs_one_move_and_a_swap_two_at_once),
+    };
+
+    return cmocka_run_group_tests(tests, open_arena, close_arena);
+}
