@@ -83,7 +83,7 @@ static bool read_real(const char *text, const struct options_row *row, double *o
     double number;
 
     if (isinf(row->most) && strcmp(text, "inf") == 0) {
-        *out = INFINITY;
+        *out = (double)INFINITY;
         return true;
     }
     if (!*text || strspn(text, "0123456789.eE+-") != strlen(text))
