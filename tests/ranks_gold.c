@@ -126,7 +126,9 @@ static const struct {
               {"mixtral_f16", 0.016222674045861318},        {"olmoe", 0.013482198222262317},
               {"olmoe_f32", 0.013482198222262317},          {"glm4moe", 0.039280286011161375},
               {"llama4_fp8_experts", 0.021110692836860935}, {"llama4_fp8_dynamic", 0.021110692836860935},
-              {"qwen3moe_fp8block", 0.012785200336692368}};
+              {"qwen3moe_fp8block", 0.012785200336692368},  {"olmoe_clip", 0.026995720341801643},
+              {"mixtral_window", 0.014095027931034565},     {"glm4moe_groups", 0.08705193549394608},
+              {"qwen3vl_moe", 0.011381092481315136}};
 
 static void check_all(struct rig_options options)
 {
