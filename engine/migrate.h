@@ -51,6 +51,7 @@ struct migrate {
 
     /* since the start */
     int64_t bytes, nanoseconds; /* sent over all ranks, and spent in migrate_step */
+    double rate;                /* bytes a nanosecond of the best step */
     int64_t committed, dropped; /* moves */
 
     void (*spoil)(void *context, struct migrate *m, int move); /* tests: every piece that has arrived here */

@@ -10,7 +10,7 @@
 
 enum {
     LAYER_MOVES = 8,   /* of one plan */
-    HORIZON = 4,       /* a plan shall pay within so many windows, or intervals where those are longer */
+    HORIZON = 20,      /* a plan shall pay within so many windows, or intervals where those are longer */
     FORCED_LAYERS = 2, /* in which --eplb-force moves something at a time */
     FORCED_TRIES = 32,
 };
@@ -135,8 +135,9 @@ static enum status decide(struct steer *s, const struct placement *next, struct 
     c->pause = s->moved_at > 0 ? s->options.interval : 0;
     gate_decide(c, &d);
     gate_text(c, &d, text, sizeof text);
-    log_line(d.reason == GATE_GO ? LOG_INFO : LOG_DEBUG, "balancer, batch %lld: %s", (long long)s->batches,
-             text);
+    log_line(d.reason == GATE_GO || d.reason != s->reason ? LOG_INFO : LOG_DEBUG, "balancer, batch %lld: %s",
+             (long long)s->batches, text);
+    s->reason = d.reason;
     s->figures.plans++;
     if (d.reason != GATE_GO)
         return STATUS_OK;
@@ -255,8 +256,8 @@ void steer_begin(struct steer *s, const struct batch *batch)
 void steer_learn(struct steer *s)
 {
     s->batches++;
-    if (s->migrate->bytes > 0 && s->migrate->nanoseconds > 0)
-        s->bytes_per_ns = (double)s->migrate->bytes / (double)s->migrate->nanoseconds;
+    if (s->migrate->rate > s->bytes_per_ns)
+        s->bytes_per_ns = s->migrate->rate;
     if (!s->replan || s->planning || s->left > 0 || s->migrate->state != MIGRATE_IDLE ||
         s->batches - s->planned_at < s->options.interval)
         return;

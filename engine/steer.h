@@ -43,7 +43,7 @@ struct steer {
     struct load *load;
     struct replan *replan;
     struct steer_figures figures;
-    double bytes_per_ns; /* of moving, measured */
+    double bytes_per_ns; /* of moving, the best that was measured: waiting for a late rank is not its price */
 
     /* the accepted plan */
     struct moves_group group;
@@ -51,11 +51,12 @@ struct steer {
     struct move *list; /* [capacity] */
     bool *done;        /* [capacity] */
     int count, left, capacity;
-    uint64_t forced;    /* plans by --eplb-force so far */
-    bool planning;      /* a plan is under way or waits to be taken */
-    int64_t batches;    /* with rows, since the start */
-    int64_t planned_at; /* batches when the last plan began */
-    int64_t moved_at;   /* and when experts last moved */
+    uint64_t forced;         /* plans by --eplb-force so far */
+    enum gate_reason reason; /* of the last decision: a repeated one is no news */
+    bool planning;           /* a plan is under way or waits to be taken */
+    int64_t batches;         /* with rows, since the start */
+    int64_t planned_at;      /* batches when the last plan began */
+    int64_t moved_at;        /* and when experts last moved */
 
     /* how the present placement does; the meter's sums at these times */
     int64_t busiest_then, rows_then, batches_then;
