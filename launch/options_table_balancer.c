@@ -15,7 +15,7 @@ static const struct options_row rows[] = {
     {.name = "enable-eplb",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(balancer.enable),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help = "balance the experts' work over the ranks: share rows among copies of an expert, move experts "
              "when that "
              "pays; answers stay the same"},
@@ -26,7 +26,7 @@ static const struct options_row rows[] = {
      .most = 65536,
      .preset = "0",
      .field = OPTIONS_FIELD(balancer.redundant),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help = "slots per layer, over all ranks, beside one for each expert; they hold copies of busy experts"},
     {.name = "eplb-window-size",
      .value = "N",
@@ -35,7 +35,7 @@ static const struct options_row rows[] = {
      .most = 100000,
      .preset = "50",
      .field = OPTIONS_FIELD(balancer.window),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help = "batches whose load is kept and planned for"},
     {.name = "eplb-step-interval",
      .value = "N",
@@ -44,7 +44,7 @@ static const struct options_row rows[] = {
      .most = 1000000,
      .preset = "32",
      .field = OPTIONS_FIELD(balancer.interval),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help = "batches from one plan to the next; 0: experts stay where they start"},
     {.name = "eplb-dispatch",
      .value = "auto|flow|fewest|even",
@@ -52,7 +52,7 @@ static const struct options_row rows[] = {
      .words = dispatches,
      .preset = "auto",
      .field = OPTIONS_FIELD(balancer.dispatch),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help = "how copies of an expert share its rows; flow: so that the busiest rank has fewest rows; "
              "fewest: so that "
              "it has fewest experts to read; auto: what takes less time of these; even: by a hash, to "
@@ -64,29 +64,30 @@ static const struct options_row rows[] = {
      .most = 1024,
      .preset = "2",
      .field = OPTIONS_FIELD(balancer.staging),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help = "experts that a rank can take in at a time: all the memory that moving needs"},
     {.name = "expert-placement",
      .value = "FILE",
      .type = OPTIONS_STRING,
      .unset = "none",
      .field = OPTIONS_FIELD(balancer.placement),
-     .commands = OPTIONS_LOADING,
-     .help = "start with experts where FILE has them, if it fits, and write it at the end; maps of SGLang "
-             "and vLLM are "
-             "read too"},
+     .commands = OPTIONS_PLANNING,
+     .help =
+         "start with experts where FILE has them, if it fits; generate writes it at the end; maps of SGLang "
+         "and vLLM are "
+         "read too"},
     {.name = "eplb-config",
      .value = "JSON",
      .type = OPTIONS_STRING,
      .unset = "none",
      .field = OPTIONS_FIELD(balancer.config),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help =
          "vLLM's way to say it: {\"window_size\": 50, \"step_interval\": 32, \"num_redundant_experts\": 16}"},
     {.name = "eplb-force",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(balancer.force),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help = "move experts at every step, whether it pays or not; for tests"},
 };
 
