@@ -25,6 +25,7 @@ from run import ENVIRONMENT, Program, fail
 DEMO = pathlib.Path(__file__).resolve().parents[2] / "models" / "demo"
 WORDS = "in the beginning static int main return die Datei Haus und the old line of river light x = 1; été 東京 🙂 a".split(" ")
 POSITIONS = 256
+MANY = 1000  # requests, from which on half a run has touched all that it ever will
 LIMITS = ("--max-model-len", POSITIONS)
 PRESSED = ("--max-num-seqs", 16, "--max-num-batched-tokens", 96, "--kv-cache-memory", "1M")
 ALONE = ("--max-num-seqs", 1, "--no-enable-prefix-caching")
@@ -101,8 +102,10 @@ class Run:
 
     def __init__(self, program, ranks, *options):
         command = program.command(ranks, "generate", "--model", DEMO, "--input", "jsonl", "--no-stream", *LIMITS, *options)
+        # what was given back is to be given out again, or memory would seem to grow
+        sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env={**os.environ, **ENVIRONMENT}, start_new_session=True)
+                                        env={**os.environ, **ENVIRONMENT, "ASAN_OPTIONS": sanitizer}, start_new_session=True)
         self.sizes, self.answers, self.errors = [], {}, []
         self.words = threading.Thread(target=lambda: self.errors.append(self.process.stderr.read()), daemon=True)
         self.words.start()
@@ -205,7 +208,7 @@ def main():
     print(f"  equal: {count} answers of {len(requests)} requests on {arguments.ranks} ranks and alone; {cancelled} cancelled, "
           f"{cached} with cached tokens", flush=True)
     print(*(line for line in words.splitlines() if " generated tokens in " in line), sep="\n", flush=True)
-    check_memory(pressed.sizes)
+    check_memory(pressed.sizes, 0 if len(requests) >= MANY else 2048)
 
 
 def is_wrong(request):
@@ -215,14 +218,15 @@ def is_wrong(request):
         or request.get("prompt") == "and so on " * POSITIONS
 
 
-def check_memory(sizes):
-    """At the end each rank holds at most a hundredth more than when half was answered."""
+def check_memory(sizes, first_touched):
+    """At the end each rank holds at most a hundredth more than when half was answered, and in a short run what it touched
+    for the first time since."""
     quarter, half, end = sizes
     print(f"  resident KiB of the ranks: {quarter} at a quarter, {half} at the half, {end} at the end", flush=True)
     if len(half) != len(end) or not end:
         fail("the ranks could not be found")
     for before, after in zip(half, end):
-        if after > before * 1.01:
+        if after > before * 1.01 + first_touched:
             fail(f"memory grew from {before} to {after} KiB")
 
 
