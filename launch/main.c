@@ -2,6 +2,8 @@
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/bench.h"
+#include "launch/eplb_poc.h"
+#include "launch/eplb_tool.h"
 #include "launch/inspect.h"
 #include "launch/options.h"
 #include "launch/options_help.h"
@@ -30,6 +32,11 @@ static const struct command commands[] = {
     {.command = OPTIONS_PERPLEXITY, .ranks = perplexity_run},
     {.command = OPTIONS_BENCH_THROUGHPUT, .ranks = bench_throughput},
     {.command = OPTIONS_BENCH_LATENCY, .ranks = bench_latency},
+    {.command = OPTIONS_EPLB_PLAN, .alone = eplb_tool_run},
+    {.command = OPTIONS_EPLB_EVAL, .alone = eplb_tool_run},
+    {.command = OPTIONS_EPLB_BOUND, .alone = eplb_tool_run},
+    {.command = OPTIONS_EPLB_DIFF, .alone = eplb_tool_run},
+    {.command = OPTIONS_EPLB_POC, .alone = eplb_poc_run},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -16,15 +16,27 @@ const struct options_command_row options_table_commands[] = {
      "how fast many requests are served, and how long each waits", NULL, 0, 0},
     {OPTIONS_BENCH_LATENCY, "bench latency", "how long one batch takes from its prompts to its last token",
      NULL, 0, 0},
+    {OPTIONS_EPLB_PLAN, "eplb plan", "decide which rank holds which expert, from loads in a file", "[FILE]",
+     0, 1},
+    {OPTIONS_EPLB_EVAL, "eplb eval", "how well a placement serves loads", "[FILE]", 0, 1},
+    {OPTIONS_EPLB_BOUND, "eplb bound", "what no placement can do better than", "[FILE]", 0, 1},
+    {OPTIONS_EPLB_DIFF, "eplb diff", "what moves between two placements", "FILE FILE", 2, 2},
+    {OPTIONS_EPLB_POC, "eplb poc", "the published experiment with 128 experts and 10,000 tokens", NULL, 0, 0},
     {0, NULL, NULL, NULL, 0, 0},
 };
 
 const struct options_section *const options_table_sections[] = {
-    &options_table_input,  &options_table_sampling,
-    &options_table_ranks,  &options_table_balancer,
-    &options_table_memory, &options_table_evaluation,
-    &options_table_bench,  &options_table_inspect,
-    &options_table_run,    NULL,
+    &options_table_input,
+    &options_table_sampling,
+    &options_table_ranks,
+    &options_table_balancer,
+    &options_table_memory,
+    &options_table_evaluation,
+    &options_table_bench,
+    &options_table_inspect,
+    &options_table_eplb,
+    &options_table_run,
+    NULL,
 };
 
 const struct options_row *options_table_row(int index)

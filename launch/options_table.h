@@ -34,6 +34,11 @@ enum options_command {
     OPTIONS_INSPECT = 1 << 4,
     OPTIONS_BENCH_THROUGHPUT = 1 << 5,
     OPTIONS_BENCH_LATENCY = 1 << 6,
+    OPTIONS_EPLB_PLAN = 1 << 7,
+    OPTIONS_EPLB_EVAL = 1 << 8,
+    OPTIONS_EPLB_BOUND = 1 << 9,
+    OPTIONS_EPLB_DIFF = 1 << 10,
+    OPTIONS_EPLB_POC = 1 << 11,
 };
 
 /* Sets of commands that share options. */
@@ -75,6 +80,27 @@ struct options_inspect {
     struct options_wholes ranks;
     int nodes;
     size_t memory; /* bytes for each rank; 0: what this machine has free */
+};
+
+/* Forms of problems and of plans; the first: nothing was said. */
+enum options_eplb_form {
+    OPTIONS_EPLB_AUTO,
+    OPTIONS_EPLB_TEXT,
+    OPTIONS_EPLB_JSONL,
+    OPTIONS_EPLB_JSON,
+    OPTIONS_EPLB_CSV,
+};
+
+/* Of the commands eplb plan, eval and so on. */
+struct options_eplb {
+    int input, format;         /* enum options_eplb_form */
+    int policy, levels, split; /* enum planned_policy, plan_levels, plan_split */
+    double tolerance;
+    int slots, redundant, ranks, nodes, groups; /* 0: not given */
+    int max_moves;
+    const char *previous, *placement; /* files; NULL: none */
+    size_t expert_bytes;              /* 0: not given */
+    double skew;
 };
 
 struct options_balancer {
@@ -165,6 +191,7 @@ struct options {
     } bench;
 
     struct options_inspect inspect;
+    struct options_eplb eplb;
 
     bool dry_run;
     double watchdog_timeout; /* seconds; 0: no watchdog */
@@ -228,7 +255,7 @@ struct options_section {
 
 extern const struct options_section options_table_input, options_table_sampling, options_table_ranks,
     options_table_balancer, options_table_memory, options_table_evaluation, options_table_bench,
-    options_table_inspect, options_table_run;
+    options_table_inspect, options_table_eplb, options_table_run;
 
 /* In the order of help; NULL ends the list. */
 extern const struct options_section *const options_table_sections[];

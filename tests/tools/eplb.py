@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+# eplb.py - plans without a model: what eplb plan, eval, bound, diff and poc say
+#
+# SPDX-License-Identifier: Apache-2.0
+"""Whole-program tests of the eplb tools: eplb.py BINARY MPIEXEC CASE."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "laws"))
+from run import Program, fail  # noqa: E402  pylint: disable=wrong-import-position
+
+ROOT = HERE.parents[1]
+GOLD = ROOT / "tests" / "golden" / "eplb"
+REAL = ROOT.parent / "shared" / "eplb"
+EQUAL = ("id", "phy2log", "log2phy", "logcnt")
+HALF = 0.51e-6  # of the last printed figure
+
+
+def call(program, *arguments, stdin="", code=0):
+    """(stdout, stderr) of `switchyard eplb ARGUMENTS`."""
+    done = subprocess.run([program.binary, "eplb", *map(str, arguments)], input=stdin, capture_output=True,
+                          text=True, timeout=120, check=False)
+    if done.returncode != code:
+        fail(f"eplb {' '.join(map(str, arguments))}: exit {done.returncode}, wanted {code}\n{done.stderr}")
+    return done.stdout, done.stderr
+
+
+def expect(what, holds):
+    """One promise."""
+    if not holds:
+        fail(what)
+    print(f"  holds: {what}", flush=True)
+
+
+def lines(text):
+    """Objects, one a line."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def gold(name):
+    """Pairs of files that are there: gold cases and their bounds."""
+    for folder, suffix in ((GOLD, ""), (REAL, "_real")):
+        path = folder / f"{name}{suffix}.jsonl"
+        if path.exists():
+            yield path
+        else:
+            print(f"skipped: {path.relative_to(ROOT.parent)} (not there)", flush=True)
+
+
+def imbalance(case, placement):
+    """Max over mean of the ranks, replicas sharing alike, of each layer."""
+    ranks = case["gpus"]
+    for load, slots in zip(case["weight"], placement):
+        count = [slots.count(e) for e in range(case["experts"])]
+        bounds = [case["replicas"] * r // ranks for r in range(ranks + 1)]
+        work = [sum(load[e] / count[e] for e in slots[a:b] if e >= 0) for a, b in zip(bounds, bounds[1:])]
+        yield max(work) * ranks / sum(work) if sum(work) else 1.0
+
+
+def reference(program):
+    """eplb plan --policy reference is DeepSeek's plan in every case, by file and by standard input."""
+    for path in gold("gold"):
+        told = lines(call(program, "plan", "--policy", "reference", "--input", "jsonl", path)[0])
+        known = lines(path.read_text())
+        expect(f"{len(known)} cases are answered", len(told) == len(known) > 0)
+        for a, b in zip(told, known):
+            if any(a[key] != b[key] for key in EQUAL):
+                fail(f"case {b['id']} differs from the gold file")
+            if any(abs(x - y) > HALF for x, y in zip(a["imbalance"], b["imbalance"])):
+                fail(f"case {b['id']}: another imbalance than the gold file")
+        expect(f"{path.name}: phy2log, log2phy, logcnt and imbalance are equal in all cases", True)
+    head = path.read_text().splitlines()[0]
+    expect("standard input is read like a file",
+           lines(call(program, "plan", "--policy", "reference", stdin=head)[0]) == told[:1])
+
+
+def policies(program):
+    """Every policy gives a legal plan and says how good it is, in every form."""
+    known = lines((GOLD / "gold.jsonl").read_text())
+    first = call(program, "plan", "--policy", "reference", GOLD / "gold.jsonl")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        previous = pathlib.Path(folder, "previous.jsonl")
+        previous.write_text(first)
+        for policy in ("balanced", "spill", "incremental"):
+            more = ["--previous", previous] if policy == "incremental" else []
+            told = lines(call(program, "plan", "--policy", policy, "--tol", "0.01", *more, GOLD / "gold.jsonl")[0])
+            for case, plan in zip(known, told):
+                for slots, lists, counts in zip(plan["phy2log"], plan["log2phy"], plan["logcnt"]):
+                    if any(sorted(s for s, e in enumerate(slots) if e == expert) != listed or len(listed) != n or n < 1
+                           for expert, (listed, n) in enumerate(zip(lists, counts))):
+                        fail(f"{policy}: case {case['id']}: lists that are not the inverse of the slots")
+                if any(abs(a - b) > HALF for a, b in zip(imbalance(case, plan["phy2log"]), plan["imbalance"])):
+                    fail(f"{policy}: case {case['id']}: not the imbalance of the plan")
+            expect(f"{policy}: {len(told)} plans are whole, and as balanced as they say", len(told) == len(known))
+        balanced = pathlib.Path(folder, "balanced.jsonl")
+        balanced.write_text(call(program, "plan", GOLD / "gold.jsonl")[0])
+        two = [sum(sum(plan["imbalance"]) for plan in lines(p.read_text())) for p in (previous, balanced)]
+        expect(f"balanced ({two[1]:.1f} over all layers) is below reference ({two[0]:.1f})", two[1] < 0.98 * two[0])
+        other_forms(program, folder, known[0], balanced)
+
+
+def other_forms(program, folder, case, balanced):
+    """JSON, CSV and text."""
+    sizes = ["--ranks", case["gpus"], "--slots", case["replicas"], "--nodes", case["nodes"], "--groups", case["groups"]]
+    plan = lines(balanced.read_text())[0]["phy2log"]
+    table = pathlib.Path(folder, "loads.csv")
+    table.write_text("# made up\n" + "".join(",".join(map(str, row)) + "\n" for row in case["weight"]))
+    out = call(program, "plan", "--input", "csv", "--format", "csv", *sizes, table)[0]
+    expect("CSV in and out", [[int(x) for x in row.split(",")] for row in out.splitlines()] == plan)
+    steps = json.dumps({"logical_count": [case["weight"], case["weight"]]})
+    told = json.loads(call(program, "plan", "--input", "json", *sizes, stdin=steps)[0])
+    expect("SGLang's counts of two steps give the plan of one", told["phy2log"] == plan)
+    expect("and a map that SGLang reads", told["physical_to_logical_map"] == plan and told["shape"]["gpus"] == 8)
+    text = call(program, "plan", "--input", "csv", *sizes, table)[0]
+    expect("text shows layers and their mean", re.search(r"^layer +before +even", text, re.M) and " mean" in text)
+
+
+def bounds(program):
+    """eplb bound and the flow column of eplb eval are the known ones."""
+    for path, known in zip(gold("gold"), gold("bounds")):
+        told = call(program, "bound", path)[0]
+        found = [float(x) for x in re.findall(r"^ +\d+ ([\d.]+)$", told, re.M)]
+        wanted = [x for case in lines(known.read_text()) for x in case["lb"]]
+        expect(f"{path.name}: {len(found)} bounds are the known ones",
+               len(found) == len(wanted) and all(abs(a - b) < 2e-6 for a, b in zip(found, wanted)))
+    with tempfile.TemporaryDirectory() as folder:
+        plans = pathlib.Path(folder, "plans.jsonl")
+        plans.write_text(call(program, "plan", "--policy", "reference", GOLD / "gold.jsonl")[0])
+        rows = re.findall(r"^ +\d+ +([\d.]+) +([\d.]+) ", call(program, "eval", "--placement", plans,
+                                                                GOLD / "gold.jsonl")[0], re.M)
+        cases = lines((GOLD / "bounds.jsonl").read_text())
+        wanted = [x for case in cases for x in case["deepseek"]]
+        expect("eval finds the even imbalance of every layer",
+               len(rows) == len(wanted) and all(abs(float(r[0]) - x) < 6e-4 for r, x in zip(rows, wanted)))
+        expect("and what the best split would give is no worse", all(float(r[1]) <= 1.1 * float(r[0]) for r in rows))
+
+
+def diff(program):
+    """What moves is counted by rank, not by slot."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [pathlib.Path(folder, name) for name in ("a.json", "b.json")]
+        files[0].write_text('{"phy2log": [[0, 1, 2, 3], [0, 1, 2, 3]]}')
+        files[1].write_text('{"physical_to_logical_map":\n [[1, 0, 2, 3],\n [0, 2, 1, 3]]}\n')
+        out = call(program, "diff", "--ranks", 2, "--expert-bytes", "1KiB", *files)[0]
+        expect("experts that change the slot on their rank do not move", "layer 0: 0 of 4 slots" in out)
+        expect("two that change places are two moves", "layer 1: 2 of 4 slots" in out and "2048 bytes" in out)
+
+
+def poc(program):
+    """The published experiment, with the figures that were published and those of more slots."""
+    out = call(program, "poc")[0]
+    expect("the busiest of 128 experts has 341 of 10,000 tokens, 4.36 times the mean",
+           "128 experts, 10000 tokens" in out and "has 341 tokens, 4.36x the mean of 78.125" in out)
+    rows = {int(row.split()[0]): row.split() for row in out.splitlines() if re.match(r" +\d+ +\d+ ", row)}
+    for slots, tokens, times in ((29, 93.36, 1.195), (32, 89.21, 1.142), (47, 78.07, 0.999)):
+        row = rows[slots]
+        expect(f"{slots} more slots: {tokens} tokens, {times}x the mean",
+               abs(float(row[2]) - tokens) < 0.011 and float(row[3].rstrip("x")) == times)
+    ranks = [[float(x.rstrip("x")) for x in row[-3:]] for row in rows.values()]
+    expect("the rank view is beside it: 1.09 to 1.48 before", 1.09 <= ranks[0][0] <= 1.48)
+    expect("at most 1.01 planned and 1.001 by flow after", all(r[0] < 1.01 and r[2] <= 1.001 for r in ranks[1:]))
+    out = call(program, "poc", "--ranks", 16, "--num-redundant-experts", 64)[0]
+    expect("any number of slots and ranks", "69.53  0.890x" in out and "the busiest of 16 ranks" in out)
+
+
+def refused(program):
+    """Wrong input is refused with file, line and field."""
+    good = '{"experts":2,"replicas":4,"groups":1,"nodes":1,"gpus":2,"weight":[[1,2]]}'
+    for text, words in (
+            ("{", "standard input, line 1: the text"),
+            (good + "\n" + good.replace("[1,2]", "[1,-2]"), "line 2: weight[0][1] must be a whole number from 0"),
+            (good.replace("[1,2]", "[1,2.5]"), "weight[0][1] must be"),
+            (good.replace("[[1,2]]", "[[1,2],[3]]"), "weight[1] has 1 numbers, weight[0] has 2"),
+            (good.replace('"experts":2', '"experts":3'), '"experts" is 3, but the loads are of 2'),
+            (good.replace('"replicas":4', '"replicas":1'), "1 slots cannot hold 2 experts: use 2 at least"),
+            (good.replace('"gpus":2', '"gpus":0'), "gpus"),
+            (good.replace('"gpus":2,', ""), 'give "gpus" or --ranks'),
+            (good.replace("weight", "wait"), 'there is no "weight"'),
+            (good.replace("}", ',"previous":[[0,0,0,0]]}'), '"previous": expert 1 of layer 0 has no slot'),
+            (good.replace("}", ',"id":"x"}'), '"id" must be a whole number'),
+            ("", "holds no problem")):
+        expect(f"{words}", words in call(program, "plan", stdin=text, code=65)[1])
+    shape = good.replace('"replicas":4', '"replicas":5')
+    expect("a shape the reference cannot plan names the nearest that works",
+           "5 slots are not shared evenly by 2 ranks: use 4 or 6" in
+           call(program, "plan", "--policy", "reference", stdin=shape, code=65)[1])
+    expect("incremental needs a placement", '"previous"' in
+           call(program, "plan", "--policy", "incremental", stdin=good, code=65)[1])
+    for text, words in (("1,2\n1,x\n", "line 2, number 2: 'x' is not a whole number"),
+                        ("1,2\n1\n", "line 2 has 1 numbers, the first layer has 2"), ("#\n", "no line with loads")):
+        expect(words, words in call(program, "plan", "--input", "csv", "--ranks", 2, stdin=text, code=65)[1])
+    call(program, "plan", "/nowhere/loads", code=66)
+    call(program, "diff", "a", "b", code=64)
+
+
+CASES = {case.__name__: case for case in (reference, policies, bounds, diff, poc, refused)}
+
+if __name__ == "__main__":
+    CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
