@@ -96,6 +96,42 @@ enum status balance_report_work(const struct balance *b, json_t **out)
     return FAIL(STATUS_NO_MEMORY, "no memory for the statistics of the experts");
 }
 
+/* Rows of each expert in a batch of this kind, by layer: the moving average. */
+static json_t *load_of(const struct balance *b, enum load_kind kind)
+{
+    const int64_t *average = load_average(b->steer.load, kind);
+    const struct placement *p = b->placement;
+    json_t *list = json_array();
+    bool good = list != NULL;
+
+    for (int layer = 0; good && layer < p->layers; layer++) {
+        json_t *row = json_array();
+
+        good = append(list, row);
+        for (int e = 0; good && e < p->experts; e++)
+            good = append(row, json_real((double)average[layer * p->experts + e] / LOAD_EWMA_ONE));
+    }
+    if (good)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
+/* Rank 0 alone has counted. */
+static enum status add_load(const struct balance *b, json_t *all)
+{
+    json_t *prefill, *decode;
+
+    if (!b->steer.load)
+        return STATUS_OK;
+    prefill = load_of(b, LOAD_PREFILL);
+    decode = load_of(b, LOAD_DECODE);
+    if (json_object_set_new(all, "load_prefill", prefill) != 0 ||
+        json_object_set_new(all, "load_decode", decode) != 0)
+        return FAIL(STATUS_NO_MEMORY, "no memory for the statistics of the balancer");
+    return STATUS_OK;
+}
+
 enum status balance_report_moves(const struct balance *b, json_t **out)
 {
     const struct migrate *m = &b->migrate;
@@ -117,5 +153,5 @@ enum status balance_report_moves(const struct balance *b, json_t **out)
                      "measured_gain_ms", f->kept_ms, "state", state);
     if (!*out)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics of the balancer");
-    return STATUS_OK;
+    return add_load(b, *out);
 }

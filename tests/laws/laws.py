@@ -215,6 +215,25 @@ def balancer(program):
         expect_equal(f"forced, {count} ranks {layout}", program.answers(count, *on, "--eplb-force", *layout, stdin=text), wanted)
 
 
+def balancer_figures(program):
+    """--stats tells the work of each rank over time, and counts every row once, with experts moving and without."""
+    rows = set()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "stats.json"
+        for options in ((), ("--enable-eplb", "--eplb-force", "--num-redundant-experts", 9)):
+            program.answers(3, *generate(*GREEDY), *options, "--stats", path, stdin=lines(9))
+            found = json.loads(path.read_text())
+            rows.add(sum(sum(sample["rank_rows"]) for sample in found["experts"]["samples"]))
+            if len(found["experts"]["layers"]) != 3 or not all(1 <= l["imbalance"] <= 3 for l in found["experts"]["layers"]):
+                fail(f"figures of layers: {found['experts']['layers']}")
+            if options and (found["balancer"]["moves"] == 0 or
+                            sum(sample["moves"] for sample in found["experts"]["samples"]) != found["balancer"]["moves"]):
+                fail(f"figures of moves: {found['balancer']}")
+    if len(rows) != 1 or 0 in rows:
+        fail(f"rows were counted {rows}")
+    print(f"  {rows.pop()} rows either way")
+
+
 def placements(program):
     """A placement saved at the end of a run is where the next one starts, and maps of SGLang and vLLM are read."""
     options = generate(*GREEDY, "--enable-eplb", "--num-redundant-experts", 16, tokens=16)
@@ -347,7 +366,7 @@ def families(program):
 
 CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
                                                     requests, families)}
-CASES.update({case.__name__: case for case in (balancer, placements)})
+CASES.update({case.__name__: case for case in (balancer, balancer_figures, placements)})
 
 
 def main():
