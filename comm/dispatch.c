@@ -313,7 +313,7 @@ static void group_arrivals(struct dispatch *d)
 enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals)
 {
     struct dispatch_memory *m = d->memory;
-    struct comm *world = d->grid->world;
+    struct comm *rows = d->grid->rows;
     const void *arrived;
 
     if (!d->memory->planned)
@@ -325,7 +325,7 @@ enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scal
         m->scale[d->place[i]] = scale[i];
     if (d->sent > 0)
         TRY(d->kernels->gather(d->kernels, matrix_top(m->send, d->sent), x, m->row, scale ? m->scale : NULL));
-    TRY(world->exchange(world, m->send.data, m->out, &arrived));
+    TRY(rows->exchange(rows, m->send.data, m->out, &arrived));
     group_arrivals(d);
     /* The table's receive pointers are read-only by contract; a matrix that is only read may view them. */
     *arrivals = (struct matrix){
@@ -335,7 +335,7 @@ enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scal
 
 enum status dispatch_return(struct dispatch *d, struct matrix results, struct matrix *returned)
 {
-    struct comm *world = d->grid->world;
+    struct comm *rows = d->grid->rows;
     const void *arrived;
 
     if (!d->memory->planned)
@@ -343,7 +343,7 @@ enum status dispatch_return(struct dispatch *d, struct matrix results, struct ma
     if (results.rows != d->arriving || results.columns != d->width || results.stride != d->width)
         return FAIL(STATUS_BUG, "results [%d, %d] with %d from row to row, want [%d, %d] without gaps",
                     results.rows, results.columns, results.stride, d->arriving, d->width);
-    TRY(world->exchange(world, results.data, d->memory->back, &arrived));
+    TRY(rows->exchange(rows, results.data, d->memory->back, &arrived));
     d->memory->planned = false;
     *returned =
         (struct matrix){.data = (float *)arrived, .rows = d->sent, .columns = d->width, .stride = d->width};

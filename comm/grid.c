@@ -73,6 +73,8 @@ enum status grid_open(struct grid *g, struct comm *world, struct comm *group, in
                     group->rank, group->size, shape.my_part, shape.tensor);
     shape.world = world;
     shape.group = group;
+    shape.rows = world;
+    shape.group_rows = group;
     *g = shape;
     return STATUS_OK;
 }

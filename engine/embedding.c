@@ -94,7 +94,7 @@ enum status embedding_forward(struct embedding *e, struct step *s, const struct 
     if (sent > 0)
         TRY(k->embed(k, matrix_top(e->sent, sent), &e->weights->embedding, e->tokens, first));
     TRY(k->wait(k));
-    TRY(s->grid->world->exchange(s->grid->world, e->sent.data, e->bytes, &arrivals));
+    TRY(s->grid->rows->exchange(s->grid->rows, e->sent.data, e->bytes, &arrivals));
     if (s->own.count == 0)
         return STATUS_OK;
     arrived.data = (float *)(uintptr_t)arrivals;

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/engine.h"
 
+#include "comm/comm_staged.h"
 #include "comm/watch.h"
 #include "engine/base/log.h"
 #include "engine/placement_file.h"
@@ -219,10 +220,25 @@ enum status engine_save(const struct engine *e)
     return placement_file_write(e->options.placement_file, &e->config, e->fingerprint, &e->placement);
 }
 
+/* Rows travel through host memory. */
+static enum status stage_rows(struct engine *e)
+{
+    size_t world, group;
+
+    engine_sizes(e, &world, &group);
+    TRY(comm_staged_open(e->grid.world, e->kernels, world, &e->staged[0]));
+    TRY(comm_staged_open(e->grid.group, e->kernels, group, &e->staged[1]));
+    e->grid.rows = e->staged[0];
+    e->grid.group_rows = e->staged[1];
+    return STATUS_OK;
+}
+
 enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k)
 {
     e->kernels = k;
     TRY(grid_open(&e->grid, world, group, e->options.tensor, e->options.expert_ranks));
+    if (k->apart)
+        TRY(stage_rows(e));
     watch_enter(WATCH_LOAD, -1);
     return weights_open(&e->weights, &e->config, &e->grid, &e->placement, &e->tensors, k);
 }
@@ -247,6 +263,9 @@ void engine_close(struct engine *e)
     model_close(&e->model);
     kv_cache_close(&e->kv);
     weights_close(&e->weights);
+    for (int i = 0; i < 2; i++)
+        if (e->staged[i])
+            e->staged[i]->close(e->staged[i]);
     tensor_set_close(&e->tensors);
     arena_close(&e->arena);
     memset(e, 0, sizeof *e);

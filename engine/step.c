@@ -56,7 +56,7 @@ enum status step_gather_rows(struct step *s, struct matrix mine, struct matrix *
     TRY(s->kernels->wait(s->kernels));
     for (int p = 0; p < s->grid->tensor; p++)
         s->bytes[p] = (size_t)grid_rows(s->grid, s->rows, p).count * (size_t)mine.columns * sizeof(float);
-    TRY(s->grid->group->all_gather(s->grid->group, mine.data, s->bytes, &all));
+    TRY(s->grid->group_rows->all_gather(s->grid->group_rows, mine.data, s->bytes, &all));
     *out = dense_rows(all, s->rows, mine.columns);
     return STATUS_OK;
 }
@@ -74,7 +74,7 @@ enum status step_gather_widths(struct step *s, struct matrix mine, int columns, 
     TRY(s->kernels->wait(s->kernels));
     for (int p = 0; p < s->grid->tensor; p++)
         s->bytes[p] = (size_t)s->rows * (size_t)s->widths[p] * sizeof(float);
-    TRY(s->grid->group->all_gather(s->grid->group, mine.data, s->bytes, &all));
+    TRY(s->grid->group_rows->all_gather(s->grid->group_rows, mine.data, s->bytes, &all));
     *out = matrix_columns(matrix_top(room, s->rows), 0, columns);
     return s->kernels->join(s->kernels, *out, all, s->widths, s->grid->tensor);
 }
@@ -105,7 +105,7 @@ enum status step_return_columns(struct step *s, struct matrix mine, int columns,
             s->bytes[from * parts + to] =
                 (size_t)grid_rows(s->grid, s->rows, to).count * (size_t)s->widths[from] * sizeof(float);
     }
-    TRY(s->grid->group->exchange(s->grid->group, mine.data, s->bytes, &arrivals));
+    TRY(s->grid->group_rows->exchange(s->grid->group_rows, mine.data, s->bytes, &arrivals));
     *out = matrix_columns(matrix_top(room, s->own.count), 0, columns);
     return s->kernels->join(s->kernels, *out, arrivals, s->widths, parts);
 }

@@ -220,6 +220,7 @@ struct kernels {
     const char *name; /* "cpu (avx2, 2 threads)", for the log; lives as long as the table */
     int threads;
     enum dtype cache_dtype; /* F32 or BF16 */
+    bool apart;             /* its memory is not the host's: rows travel by copies */
 
     /* -- memory: taken at start, given back by close
      * ------------------------------------------------------------- */

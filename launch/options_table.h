@@ -61,7 +61,12 @@ enum options_request { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
 
 enum options_input { OPTIONS_LINES, OPTIONS_TEXT, OPTIONS_JSONL };
 enum options_output { OPTIONS_OUTPUT_AUTO, OPTIONS_OUTPUT_TEXT, OPTIONS_OUTPUT_JSONL };
-enum options_backend { OPTIONS_BACKEND_AUTO, OPTIONS_BACKEND_REFERENCE, OPTIONS_BACKEND_CPU };
+enum options_backend {
+    OPTIONS_BACKEND_AUTO,
+    OPTIONS_BACKEND_REFERENCE,
+    OPTIONS_BACKEND_CPU,
+    OPTIONS_BACKEND_CUDA
+};
 enum options_path { OPTIONS_PATH_AUTO, OPTIONS_PATH_PORTABLE, OPTIONS_PATH_AVX2, OPTIONS_PATH_AVX512 };
 enum options_comm { OPTIONS_COMM_AUTO, OPTIONS_COMM_MPI, OPTIONS_COMM_SHARED };
 
@@ -155,10 +160,11 @@ struct options {
     int prompt_logprobs;
 
     /* machine and ranks */
-    int backend;  /* enum options_backend */
-    int cpu_path; /* enum options_path */
-    int threads;  /* 0: chosen by topology */
-    int comm;     /* enum options_comm */
+    int backend;             /* enum options_backend */
+    const char *cuda_module; /* NULL: found */
+    int cpu_path;            /* enum options_path */
+    int threads;             /* 0: chosen by topology */
+    int comm;                /* enum options_comm */
     int tensor_parallel_size;
     int expert_parallel_size; /* 0: all ranks */
 

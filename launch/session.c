@@ -5,6 +5,7 @@
 
 #include "engine/base/log.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/module.h"
 #include "kernels/reference/reference.h"
 #include "launch/options_value.h"
 
@@ -53,6 +54,35 @@ static enum status place_rank(struct session *s)
     return STATUS_OK;
 }
 
+/* *open: every rank has a GPU and works on it. Without one that is an error only when the user asked for it.
+ */
+static enum status open_cuda(struct session *s, bool *open)
+{
+    struct process *p = &s->process;
+    bool asked = s->options->backend == OPTIONS_BACKEND_CUDA;
+    enum status status = module_open_cuda(s->options->cuda_module, p->node_rank, &s->kernels);
+    int least, most;
+
+    *open = false;
+    if (asked) {
+        if (status != STATUS_OK)
+            status = status_prefix(status, "--backend cuda: ");
+        TRY(process_agree(p, status));
+    } else {
+        TRY(process_extent(p, status == STATUS_OK, &least, &most));
+        if (!least) {
+            log_line(LOG_INFO, "no GPU is used: %s",
+                     status == STATUS_OK ? "another rank has none" : status_text());
+            if (s->kernels)
+                s->kernels->close(s->kernels);
+            s->kernels = NULL;
+            return STATUS_OK;
+        }
+    }
+    *open = true;
+    return STATUS_OK;
+}
+
 /* All ranks work by the least instruction path of theirs, so that bytes are equal on mixed machines. */
 static enum status open_kernels(struct session *s)
 {
@@ -60,7 +90,13 @@ static enum status open_kernels(struct session *s)
     const int *pinned = s->topology.pin ? s->topology.pinned : NULL;
     enum cpu_path path = cpu_best_path();
     int least, most;
+    bool cuda = false;
 
+    if (o->backend == OPTIONS_BACKEND_CUDA ||
+        (o->backend == OPTIONS_BACKEND_AUTO && o->cpu_path == OPTIONS_PATH_AUTO))
+        TRY(open_cuda(s, &cuda));
+    if (cuda)
+        return STATUS_OK;
     if (o->cpu_path != OPTIONS_PATH_AUTO)
         path = (enum cpu_path)(o->cpu_path - OPTIONS_PATH_PORTABLE);
     TRY(process_extent(&s->process, (int)path, &least, &most));

@@ -43,7 +43,7 @@ PARAMETERS = 8
 HEAD_LINES = 6  # the SPDX line is among these
 
 FLOORS = ("engine", "comm", "kernels", "eplb", "launch")
-C_ENDINGS = (".c", ".h", ".cu", ".cuh")
+C_ENDINGS = (".c", ".h", ".cu", ".cuh", ".cpp")
 SKIPPED_FOLDERS = {".git", "__pycache__", "golden", "subprojects", "corpus"}
 
 MPI_FILES = ("comm/comm_mpi*", "comm/comm_shared*", "comm/comm_nccl*", "comm/mpi_border*", "comm/shared_window*",

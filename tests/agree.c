@@ -3,7 +3,11 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "agree.h"
 
+#ifdef AGREE_CUDA
+#include "kernels/cuda/cuda.h"
+#else
 #include "kernels/cpu/cpu.h"
+#endif
 #include "kernels/reference/reference.h"
 
 #include <math.h>
@@ -23,6 +27,11 @@ static uint64_t state;
 static struct arena host;
 
 /* Backends to compare with the reference. */
+#ifdef AGREE_CUDA
+static const struct backend {
+    const char *name;
+} BACKENDS[] = {{"cuda"}};
+#else
 static const struct backend {
     const char *name;
     enum cpu_path path;
@@ -31,6 +40,7 @@ static const struct backend {
     {"cpu avx2", CPU_AVX2},
     {"cpu avx512", CPU_AVX512},
 };
+#endif
 
 enum { BACKEND_COUNT = sizeof BACKENDS / sizeof BACKENDS[0] };
 
@@ -75,6 +85,24 @@ int agree_width(int most)
     return agree_between(1, most);
 }
 
+double agree_split(void)
+{
+#ifdef AGREE_CUDA
+    return 0x3p-16; /* of each factor, and the product of what is left of both */
+#else
+    return 0.0;
+#endif
+}
+
+int agree_head_width(int most)
+{
+#ifdef AGREE_CUDA
+    return 16 * agree_between(1, (most + 15) / 16);
+#else
+    return agree_width(most);
+#endif
+}
+
 void agree_shuffle(int32_t *numbers, int count)
 {
     for (int i = count - 1; i > 0; i--) {
@@ -98,8 +126,14 @@ static void host_open(void)
 /* False, with a line, when this machine lacks the backend. */
 static bool open_backend(const struct backend *backend, int threads, struct kernels **out)
 {
+#ifdef AGREE_CUDA
+    enum status status = cuda_open(0, out);
+
+    (void)threads;
+#else
     enum status status = cpu_open(backend->path, threads, NULL, out);
 
+#endif
     if (status == STATUS_UNAVAILABLE) {
         printf("skipped: %s (not on this machine)\n", backend->name);
         return false;
@@ -364,4 +398,12 @@ void agree_ok(struct kernels *k, const char *what, enum status status)
 {
     if (status != STATUS_OK)
         fail_msg("%s, seed %llu: %s: %s (%s)", k->name, seed, what, status_text(), status_place());
+}
+
+void agree_near(struct kernels *k, const char *what, const float *got, const float *want, int rows,
+                int columns)
+{
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * columns; i++)
+        agree_close(k, what, (int)(i / columns), (int)(i % columns), got[i], want[i],
+                    agree_split() * fabs((double)want[i]));
 }

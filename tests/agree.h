@@ -29,6 +29,12 @@ bool agree_chance(int percent);
 /* A width that is awkward for vectors in most cases, up to `most`. */
 int agree_width(int most);
 
+/* What is lost of a factor, relatively: the cuda backend multiplies numbers as two of 8 bits each. */
+double agree_split(void);
+
+/* A head width that the backend can do. */
+int agree_head_width(int most);
+
 void agree_shuffle(int32_t *numbers, int count);
 
 /* Zeroed host memory for this check. */
@@ -77,6 +83,10 @@ void agree_close(struct kernels *k, const char *what, int row, int column, float
 
 /* Fails unless `count` floats have the same bytes; `what` and `row` go into the message. */
 void agree_same(struct kernels *k, const char *what, int row, const float *got, const float *want, int count);
+
+/* Rows [rows, columns], equal but for what the backend loses of a factor. */
+void agree_near(struct kernels *k, const char *what, const float *got, const float *want, int rows,
+                int columns);
 
 /* The call succeeded; prints its words if not. */
 void agree_ok(struct kernels *k, const char *what, enum status status);

@@ -52,8 +52,8 @@ static struct story draw_story(void)
     struct story story = {.sequences = agree_between(1, SEQUENCES),
                           .heads = agree_between(1, HEADS),
                           .kv_heads = agree_between(1, 3),
-                          .width =
-                              agree_chance(40) ? 16 * agree_between(1, is_long ? 2 : 8) : agree_width(70),
+                          .width = agree_chance(40) ? 16 * agree_between(1, is_long ? 2 : 8)
+                                                    : agree_head_width(70),
                           .mask = (enum mask_kind)agree_between(MASK_FULL, MASK_WINDOW),
                           .mask_size = agree_between(1, is_long ? 700 : 50)};
 
@@ -231,7 +231,8 @@ static double bound(const struct story *story, int s, int row, int head)
             sum += fabs((double)query[i] * (double)key[i]);
         most = fmax(most, sum);
     }
-    return 2.0 * (2.0 * (W + 2) * 0x1p-24 * most * (double)story->scale + 2.0 * seen * 0x1p-24 + 0x1p-20);
+    return 2.0 * (2.0 * (W + 2) * 0x1p-24 * most * (double)story->scale + 2.0 * seen * 0x1p-24 + 0x1p-20 +
+                  agree_split());
 }
 
 static void check_agreement(struct kernels *reference, struct kernels *k)

@@ -1,0 +1,222 @@
+/* cuda.c - the backend for NVIDIA devices: the table, its memory and its weights
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cuda/cuda.h"
+
+#include "kernels/cuda/cuda_entries.h"
+#include "kernels/host.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { PIECE_BYTES = 1 << 20 };
+
+static enum status memory_alloc(struct kernels *k, size_t bytes, const char *what, void **out)
+{
+    struct cuda_device *d = &cuda_entries_of(k)->device;
+    cudaError_t error = cudaMalloc(out, bytes > 0 ? bytes : 1);
+
+    if (error != cudaSuccess)
+        return status_prefix(cuda_device_error(error, "cudaMalloc"), "%s, %zu bytes: ", what, bytes);
+    CUDA_TRY(cudaMemsetAsync(*out, 0, bytes, d->stream));
+    return STATUS_OK;
+}
+
+static void memory_release(struct kernels *k, void *memory)
+{
+    (void)k;
+    cudaFree(memory);
+}
+
+static size_t memory_free_bytes(struct kernels *k)
+{
+    size_t left = 0, total = 0;
+
+    (void)k;
+    return cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
+}
+
+static enum status upload(struct kernels *k, void *device, const void *host, size_t bytes)
+{
+    struct cuda_device *d = &cuda_entries_of(k)->device;
+
+    for (size_t done = 0; done < bytes;) {
+        size_t part = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+        const void *there;
+
+        TRY(cuda_device_send(d, (const char *)host + done, part, &there));
+        CUDA_TRY(cudaMemcpyAsync((char *)device + done, there, part, cudaMemcpyDeviceToDevice, d->stream));
+        done += part;
+    }
+    return STATUS_OK;
+}
+
+static enum status download(struct kernels *k, void *host, const void *device, size_t bytes)
+{
+    return cuda_device_bring(&cuda_entries_of(k)->device, host, device, bytes);
+}
+
+static enum status wait_all(struct kernels *k)
+{
+    return cuda_device_wait(&cuda_entries_of(k)->device);
+}
+
+static enum status weight_plan(struct kernels *k, struct weight *w, enum dtype dtype, int rows, int columns)
+{
+    struct weight plan = *w;
+    struct cuda_weight shape;
+    size_t elements, bytes, scales = 0;
+
+    (void)k;
+    TRY(kernels_check_dtype(dtype));
+    if (rows < 0 || columns < 0 || columns > CUDA_ENTRIES_ROW_ELEMENTS)
+        return FAIL(STATUS_BUG, "a weight of %d rows and %d columns", rows, columns);
+    plan.rows = rows;
+    plan.columns = columns;
+    plan.format = dtype == DTYPE_BF16 || dtype == DTYPE_F8_E4M3 ? dtype : DTYPE_F32;
+    shape = cuda_entries_weight(&plan);
+    if (plan.format == DTYPE_F8_E4M3)
+        scales = (size_t)rows * (size_t)scale_count(columns) * sizeof(float);
+    if (__builtin_mul_overflow((size_t)rows, (size_t)shape.stride, &elements) ||
+        __builtin_mul_overflow(elements, (size_t)dtype_bits(plan.format) / 8, &bytes) ||
+        __builtin_add_overflow(bytes, scales, &plan.bytes))
+        return FAIL(STATUS_NO_MEMORY, "a weight of %d rows and %d columns is too large", rows, columns);
+    *w = plan;
+    return STATUS_OK;
+}
+
+/* One row of the source as planes of bf16; `second` NULL: there is one. */
+static enum status split_row(uint16_t *first, uint16_t *second, const struct source *part, int row)
+{
+    ptrdiff_t element = dtype_bits(part->dtype) / 8;
+
+    for (int column = 0; column < part->columns; column++) {
+        const char *from =
+            (const char *)part->data + (row * part->row_step + column * part->column_step) * element;
+        float value;
+
+        TRY(dtype_widen(&value, from, part->dtype, 1));
+        first[column] = dtype_to_bf16(value);
+        if (second)
+            second[column] = dtype_to_bf16(value - dtype_from_bf16(first[column]));
+    }
+    return STATUS_OK;
+}
+
+/* Codes and scales as they are. */
+static enum status fill_codes(struct kernels *k, struct weight *w, int first_row, const struct source *part)
+{
+    struct cuda_weight shape = cuda_entries_weight(w);
+    int scales = scale_count(w->columns);
+    uint8_t *codes = (uint8_t *)cuda_entries_of(k)->row;
+
+    for (int row = 0; row < part->rows; row++) {
+        size_t at = (size_t)(first_row + row);
+
+        memset(codes, 0, (size_t)shape.stride);
+        for (int column = 0; column < part->columns; column++)
+            codes[column] = ((const uint8_t *)part->data)[row * part->row_step + column * part->column_step];
+        TRY(upload(k, (char *)w->data + at * (size_t)shape.stride, codes, (size_t)shape.stride));
+        TRY(upload(k, (void *)(uintptr_t)(shape.scale + at * (size_t)scales),
+                   part->scale + (ptrdiff_t)row * scales, (size_t)scales * sizeof(float)));
+    }
+    return STATUS_OK;
+}
+
+static enum status fill_planes(struct kernels *k, struct weight *w, int first_row, const struct source *part)
+{
+    struct cuda_weight shape = cuda_entries_weight(w);
+    uint16_t *planes = cuda_entries_of(k)->row;
+    size_t bytes = (size_t)shape.stride * sizeof *planes;
+
+    for (int row = 0; row < part->rows; row++) {
+        size_t at = (size_t)(first_row + row) * (size_t)shape.stride;
+        uint16_t *data = w->data;
+
+        memset(planes, 0, 2 * bytes);
+        TRY(split_row(planes, shape.plane ? planes + shape.stride : NULL, part, row));
+        TRY(upload(k, data + at, planes, bytes));
+        if (shape.plane)
+            TRY(upload(k, data + shape.plane + at, planes + shape.stride, bytes));
+    }
+    return STATUS_OK;
+}
+
+static enum status weight_fill(struct kernels *k, struct weight *w, int first_row, const struct source *part)
+{
+    bool codes = part->dtype == DTYPE_F8_E4M3;
+
+    if (part->columns != w->columns || first_row < 0 || part->rows < 0 || part->rows > w->rows - first_row)
+        return FAIL(STATUS_BUG, "rows [%d, %d] put at row %d of a weight [%d, %d]", part->rows, part->columns,
+                    first_row, w->rows, w->columns);
+    if ((w->format == DTYPE_BF16 && part->dtype != DTYPE_BF16) || codes != (w->format == DTYPE_F8_E4M3))
+        return FAIL(STATUS_BUG, "%s numbers put into a %s weight", dtype_name(part->dtype),
+                    dtype_name(w->format));
+    if (codes && !part->scale)
+        return FAIL(STATUS_BUG, "F8_E4M3 numbers without scales");
+    return codes ? fill_codes(k, w, first_row, part) : fill_planes(k, w, first_row, part);
+}
+
+static void close_all(struct kernels *k)
+{
+    struct cuda_entries *c;
+    struct host_memory memory;
+
+    if (!k)
+        return;
+    c = cuda_entries_of(k);
+    cuda_turns_close(&c->turns);
+    cuda_device_close(&c->device);
+    memory = c->memory; /* the table lies in it */
+    host_close(&memory);
+}
+
+/* Everything of the host lies in `memory`, which the caller gives back when this fails; *out is set as soon
+ * as there is something to close. */
+static enum status open_in(struct host_memory *memory, int number, struct cuda_entries **out)
+{
+    struct cuda_entries *c;
+    void *space, *row;
+
+    TRY(host_alloc(memory, sizeof *c, "the cuda backend", &space));
+    c = space;
+    TRY(host_alloc(memory, 2 * sizeof *c->row * (CUDA_ENTRIES_ROW_ELEMENTS + 32), "a row of a weight", &row));
+    c->row = row;
+    *out = c;
+    TRY(cuda_device_open(&c->device, number));
+    TRY(cuda_spans_open(&c->spans, memory));
+    snprintf(c->name, sizeof c->name, "cuda (GPU %d)", number);
+    c->table = (struct kernels){.name = c->name,
+                                .threads = 1,
+                                .cache_dtype = DTYPE_BF16,
+                                .apart = true,
+                                .alloc = memory_alloc,
+                                .release = memory_release,
+                                .free_bytes = memory_free_bytes,
+                                .upload = upload,
+                                .download = download,
+                                .wait = wait_all,
+                                .weight_plan = weight_plan,
+                                .weight_fill = weight_fill,
+                                .close = close_all};
+    cuda_entries_enter(&c->table);
+    return STATUS_OK;
+}
+
+enum status cuda_open(int number, struct kernels **out)
+{
+    struct host_memory memory = {0};
+    struct cuda_entries *c = NULL;
+    enum status status = open_in(&memory, number, &c);
+
+    if (status != STATUS_OK) {
+        if (c) {
+            cuda_device_close(&c->device);
+        }
+        host_close(&memory);
+        return status;
+    }
+    c->memory = memory;
+    *out = &c->table;
+    return STATUS_OK;
+}

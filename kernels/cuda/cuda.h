@@ -1,0 +1,15 @@
+/* cuda.h - the backend for NVIDIA devices, as the module switchyard-cuda.so exports it
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * One device for each rank. Rows and sums are float, weights bf16 (two planes of it for sources of more
+ * bits), keys and values bf16. */
+#ifndef CUDA_H
+#define CUDA_H
+
+#include "kernels/kernels.h"
+
+/* The table on device `number` (of those that are visible). STATUS_UNAVAILABLE says why there is none. */
+enum status cuda_open(int number, struct kernels **out);
+
+#endif

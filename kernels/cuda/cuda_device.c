@@ -1,0 +1,137 @@
+/* cuda_device.c - one device: its stream, its memory, and what travels to it beside the rows
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cuda/cuda_device.h"
+
+#include <string.h>
+
+enum { RING_BYTES = 8 << 20, RING_ALIGN = 256, LEAST_CAPABILITY = 80 };
+
+enum status cuda_device_error(cudaError_t error, const char *call)
+{
+    enum status status = error == cudaErrorMemoryAllocation ? STATUS_NO_MEMORY : STATUS_UNAVAILABLE;
+
+    return FAIL(status, "%s: %s", call, cudaGetErrorString(error));
+}
+
+/* A driver, a device of that number, new enough? */
+static enum status check_device(int number)
+{
+    int driver = 0, count = 0, major = 0, minor = 0;
+    cudaError_t error = cudaDriverGetVersion(&driver);
+
+    if (error != cudaSuccess || driver == 0)
+        return FAIL(STATUS_UNAVAILABLE, "no NVIDIA driver is loaded");
+    error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorInsufficientDriver)
+        return FAIL(STATUS_UNAVAILABLE, "the NVIDIA driver is for CUDA %d.%d, this program needs %d.%d",
+                    driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (error != cudaSuccess || count == 0)
+        return FAIL(STATUS_UNAVAILABLE, "no GPU is visible (%s); CUDA_VISIBLE_DEVICES may hide some",
+                    cudaGetErrorString(error));
+    if (number >= count)
+        return FAIL(STATUS_UNAVAILABLE,
+                    "this machine shows %d GPUs and local rank %d needs one of its own; start fewer ranks",
+                    count, number);
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number));
+    CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, number));
+    if (10 * major + minor < LEAST_CAPABILITY)
+        return FAIL(STATUS_UNAVAILABLE, "GPU %d has compute capability %d.%d, at least 8.0 is needed", number,
+                    major, minor);
+    return STATUS_OK;
+}
+
+static enum status take_all(struct cuda_device *d)
+{
+    CUDA_TRY(cudaSetDevice(d->number));
+    CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    CUDA_TRY(cudaMallocHost((void **)&d->pinned, RING_BYTES));
+    CUDA_TRY(cudaMalloc((void **)&d->mirror, RING_BYTES));
+    CUDA_TRY(cudaMalloc((void **)&d->partial, CUDA_DEVICE_PARTIAL_FLOATS * sizeof *d->partial));
+    return STATUS_OK;
+}
+
+enum status cuda_device_open(struct cuda_device *d, int number)
+{
+    enum status status;
+
+    *d = (struct cuda_device){.number = number};
+    TRY(check_device(number));
+    status = take_all(d);
+    if (status != STATUS_OK)
+        cuda_device_close(d);
+    return status;
+}
+
+void cuda_device_close(struct cuda_device *d)
+{
+    if (d->stream)
+        cudaStreamDestroy(d->stream); /* waits for it */
+    cudaFree(d->partial);
+    cudaFree(d->mirror);
+    cudaFreeHost(d->pinned);
+    *d = (struct cuda_device){0};
+}
+
+enum status cuda_device_wait(struct cuda_device *d)
+{
+    CUDA_TRY(cudaStreamSynchronize(d->stream));
+    d->used = 0;
+    return STATUS_OK;
+}
+
+/* The next `bytes` of the ring, as an offset. */
+static enum status take_ring(struct cuda_device *d, size_t bytes, size_t *at)
+{
+    size_t taken = (bytes + RING_ALIGN - 1) / RING_ALIGN * RING_ALIGN;
+
+    if (taken > RING_BYTES / 2) /* so that two arrays of one entry never meet */
+        return FAIL(STATUS_BUG, "%zu bytes are sent beside the rows, there is room for %d", bytes,
+                    RING_BYTES / 2);
+    if (taken > RING_BYTES - d->used)
+        TRY(cuda_device_wait(d));
+    *at = d->used;
+    d->used += taken;
+    return STATUS_OK;
+}
+
+enum status cuda_device_send(struct cuda_device *d, const void *host, size_t bytes, const void **out)
+{
+    size_t at = 0;
+
+    TRY(take_ring(d, bytes, &at));
+    if (bytes > 0) {
+        memcpy(d->pinned + at, host, bytes);
+        CUDA_TRY(cudaMemcpyAsync(d->mirror + at, d->pinned + at, bytes, cudaMemcpyHostToDevice, d->stream));
+    }
+    *out = d->mirror + at;
+    return STATUS_OK;
+}
+
+enum status cuda_device_room(struct cuda_device *d, size_t bytes, void **out)
+{
+    size_t at = 0;
+
+    TRY(take_ring(d, bytes, &at));
+    *out = d->mirror + at;
+    return STATUS_OK;
+}
+
+enum status cuda_device_bring(struct cuda_device *d, void *host, const void *device, size_t bytes)
+{
+    char *to = host;
+
+    for (size_t done = 0; done < bytes;) {
+        size_t part = bytes - done < RING_BYTES / 2 ? bytes - done : RING_BYTES / 2;
+        size_t at = 0;
+
+        TRY(take_ring(d, part, &at));
+        CUDA_TRY(cudaMemcpyAsync(d->pinned + at, (const char *)device + done, part, cudaMemcpyDeviceToHost,
+                                 d->stream));
+        CUDA_TRY(cudaStreamSynchronize(d->stream));
+        memcpy(to + done, d->pinned + at, part);
+        d->used = at; /* everything before is done too, but a caller may still read its room */
+        done += part;
+    }
+    return STATUS_OK;
+}

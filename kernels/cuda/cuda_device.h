@@ -1,0 +1,50 @@
+/* cuda_device.h - one device: its stream, its memory, and what travels to it beside the rows
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Work is queued on one stream. Index arrays of an entry travel through a pinned ring; a place of it is used
+ * again only after the stream has been waited for. */
+#ifndef CUDA_DEVICE_H
+#define CUDA_DEVICE_H
+
+#include "kernels/kernels.h"
+
+#include <cuda_runtime_api.h>
+
+struct cuda_device {
+    int number;
+    cudaStream_t stream;
+    char *pinned;   /* [ring bytes] host side of the ring */
+    char *mirror;   /* [ring bytes] device side */
+    size_t used;    /* of the ring since the stream was last waited for */
+    float *partial; /* [CUDA_DEVICE_PARTIAL_FLOATS] results of attention not yet added up */
+};
+
+enum { CUDA_DEVICE_PARTIAL_FLOATS = 16 << 20 };
+
+/* What went wrong and in which call: "cudaMalloc of 4096 bytes for keys: out of memory". */
+enum status cuda_device_error(cudaError_t error, const char *call);
+
+/* Passes a failure of CUDA on. */
+#define CUDA_TRY(call)                                                                                       \
+    do {                                                                                                     \
+        cudaError_t cuda_error_ = (call);                                                                    \
+        if (cuda_error_ != cudaSuccess)                                                                      \
+            return cuda_device_error(cuda_error_, #call);                                                    \
+    } while (0)
+
+/* Takes device `number`. STATUS_UNAVAILABLE says in one sentence why there is none that can be used. */
+enum status cuda_device_open(struct cuda_device *d, int number);
+void cuda_device_close(struct cuda_device *d);
+
+/* `bytes` of host memory on their way to the device; *out is good for work queued before the next wait. */
+enum status cuda_device_send(struct cuda_device *d, const void *host, size_t bytes, const void **out);
+
+/* Room on the device of the same life, for results; cuda_device_bring copies it to the host and waits. */
+enum status cuda_device_room(struct cuda_device *d, size_t bytes, void **out);
+enum status cuda_device_bring(struct cuda_device *d, void *host, const void *device, size_t bytes);
+
+/* Until everything queued has been done. */
+enum status cuda_device_wait(struct cuda_device *d);
+
+#endif

@@ -1,0 +1,351 @@
+/* cuda_entries.c - the stages of the table: checks, index arrays to the device, and the launch
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cuda/cuda_entries.h"
+
+enum { WEIGHT_STEP = 32 };
+
+static cudaStream_t stream_of(struct kernels *k)
+{
+    return cuda_entries_of(k)->device.stream;
+}
+
+struct cuda_weight cuda_entries_weight(const struct weight *w)
+{
+    int stride = (w->columns + WEIGHT_STEP - 1) / WEIGHT_STEP * WEIGHT_STEP;
+    size_t elements = (size_t)w->rows * (size_t)stride;
+
+    return (struct cuda_weight){.data = w->data,
+                                .scale = w->format == DTYPE_F8_E4M3
+                                             ? (const float *)(const void *)((const char *)w->data + elements)
+                                             : NULL,
+                                .plane = w->format == DTYPE_F32 ? elements : 0,
+                                .rows = w->rows,
+                                .columns = w->columns,
+                                .stride = stride,
+                                .scales = scale_count(w->columns)};
+}
+
+static bool same_shape(struct matrix a, struct matrix b)
+{
+    return a.rows == b.rows && a.columns == b.columns;
+}
+
+/* A host array of `count` 32-bit numbers. */
+static enum status send_numbers(struct kernels *k, const void *host, size_t count, const void **out)
+{
+    return cuda_device_send(&cuda_entries_of(k)->device, host, count * sizeof(int32_t), out);
+}
+
+static enum status embed(struct kernels *k, struct matrix out, const struct weight *w, const int32_t *tokens,
+                         int first_token)
+{
+    const void *there;
+
+    if (out.columns != w->columns)
+        return FAIL(STATUS_BUG, "embedding of width %d into rows of width %d", w->columns, out.columns);
+    for (int t = 0; t < out.rows; t++)
+        if (tokens[t] < first_token || (int64_t)tokens[t] - first_token >= w->rows)
+            return FAIL(STATUS_BUG, "token %d, the embedding holds %d from %d on", tokens[t], w->rows,
+                        first_token);
+    TRY(send_numbers(k, tokens, (size_t)out.rows, &there));
+    CUDA_TRY(cuda_rows_embed(out, cuda_entries_weight(w), there, first_token, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status norm(struct kernels *k, struct matrix out, struct matrix x, const float *gain,
+                        float epsilon)
+{
+    if (!same_shape(out, x))
+        return FAIL(STATUS_BUG, "norm of [%d, %d] into [%d, %d]", x.rows, x.columns, out.rows, out.columns);
+    CUDA_TRY(cuda_rows_norm(out, x, gain, epsilon, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status multiply(struct kernels *k, struct matrix out, struct matrix x, const struct weight *w,
+                            const float *bias)
+{
+    if (out.rows != x.rows || x.columns != w->columns || out.columns != w->rows)
+        return FAIL(STATUS_BUG, "[%d, %d] times a weight [%d, %d] into [%d, %d]", x.rows, x.columns, w->rows,
+                    w->columns, out.rows, out.columns);
+    CUDA_TRY(cuda_multiply_rows(out, x, cuda_entries_weight(w), bias, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status squares(struct kernels *k, struct matrix out, struct matrix x, int head_width)
+{
+    if (out.rows != x.rows || head_width < 1 || x.columns != out.columns * head_width)
+        return FAIL(STATUS_BUG, "squares of [%d, %d] in heads of %d into [%d, %d]", x.rows, x.columns,
+                    head_width, out.rows, out.columns);
+    CUDA_TRY(cuda_rows_squares(out, x, head_width, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status norm_by(struct kernels *k, struct matrix x, struct matrix squares, int width,
+                           const float *gain, float epsilon)
+{
+    if (squares.rows != x.rows || width < x.columns || (x.columns > 0 && !gain))
+        return FAIL(STATUS_BUG, "norm of [%d, %d] of %d by squares of %d rows", x.rows, x.columns, width,
+                    squares.rows);
+    CUDA_TRY(cuda_rows_norm_by(x, squares, width, gain, epsilon, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status clamp(struct kernels *k, struct matrix x, float limit)
+{
+    if (!(limit > 0.0f))
+        return FAIL(STATUS_BUG, "clamp to %g", (double)limit);
+    CUDA_TRY(cuda_rows_clamp(x, limit, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status rotate(struct kernels *k, struct matrix q, struct matrix keys, const struct rotation *r,
+                          int head_width, const int32_t *positions)
+{
+    struct cuda_entries *c = cuda_entries_of(k);
+    struct cuda_turn turn = {.epsilon = r->norm_epsilon,
+                             .head_width = head_width,
+                             .interleaved = r->interleaved,
+                             .norm_after = r->norm_after && r->frequency};
+
+    if (head_width < 1 || q.rows != keys.rows || q.columns % head_width != 0 ||
+        keys.columns % head_width != 0)
+        return FAIL(STATUS_BUG, "rotation of queries [%d, %d] and keys [%d, %d] in heads of %d", q.rows,
+                    q.columns, keys.rows, keys.columns, head_width);
+    if (r->frequency && (r->rotated < 0 || r->rotated > head_width || r->rotated % 2 != 0))
+        return FAIL(STATUS_BUG, "rotation of %d of %d numbers of a head", r->rotated, head_width);
+    if (r->temperature_scale != 0.0f && !(r->temperature_floor > 0.0f))
+        return FAIL(STATUS_BUG, "temperature floor %g", (double)r->temperature_floor);
+    if (q.rows == 0)
+        return STATUS_OK;
+    if (r->frequency) {
+        turn.rotated = r->rotated;
+        TRY(cuda_turns_table(&c->turns, &c->device, r, positions, q.rows, &turn.cosine_sine));
+    }
+    turn.gain = r->key_gain;
+    CUDA_TRY(cuda_rows_rotate(keys, turn, stream_of(k)));
+    turn.gain = r->query_gain;
+    TRY(cuda_turns_temperature(&c->device, r, positions, q.rows, &turn.temperature));
+    CUDA_TRY(cuda_rows_rotate(q, turn, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status append(struct kernels *k, struct cache_layer cache, struct matrix keys,
+                          struct matrix values, const struct span *spans, int span_count)
+{
+    struct cuda_spans_job job = {.cache = cache, .spans = spans, .span_count = span_count, .rows = keys.rows};
+
+    if (keys.columns != cache.kv_heads * cache.head_width || !same_shape(keys, values))
+        return FAIL(STATUS_BUG, "keys [%d, %d] and values [%d, %d] for %d heads of %d", keys.rows,
+                    keys.columns, values.rows, values.columns, cache.kv_heads, cache.head_width);
+    return cuda_spans_append(&cuda_entries_of(k)->spans, &cuda_entries_of(k)->device, &job, keys, values);
+}
+
+static enum status attend(struct kernels *k, const struct attention *a)
+{
+    int columns = a->heads * a->cache.head_width;
+
+    if (a->queries.columns != columns || !same_shape(a->out, a->queries))
+        return FAIL(STATUS_BUG, "attention of [%d, %d] into [%d, %d], %d heads of %d", a->queries.rows,
+                    a->queries.columns, a->out.rows, a->out.columns, a->heads, a->cache.head_width);
+    if (a->mask != MASK_FULL && a->mask_size < 1)
+        return FAIL(STATUS_BUG, "attention mask of size %d", a->mask_size);
+    for (int head = 0; head < a->heads; head++)
+        if (a->kv_of[head] < 0 || a->kv_of[head] >= a->cache.kv_heads)
+            return FAIL(STATUS_BUG, "key-value head %d of %d", a->kv_of[head], a->cache.kv_heads);
+    return cuda_spans_attend(&cuda_entries_of(k)->spans, &cuda_entries_of(k)->device, a);
+}
+
+static enum status route(struct kernels *k, const struct route *r)
+{
+    struct cuda_device *d = &cuda_entries_of(k)->device;
+    size_t count = (size_t)r->logits.rows * (size_t)r->choices;
+    struct route there = *r;
+    void *room;
+
+    TRY(route_check(r));
+    if (count == 0)
+        return STATUS_OK;
+    TRY(cuda_device_room(d, count * 2 * sizeof(int32_t), &room));
+    there.expert = room;
+    there.weight = (float *)room + count;
+    CUDA_TRY(cuda_choose_route(&there, d->stream));
+    TRY(cuda_device_bring(d, r->expert, there.expert, count * sizeof *r->expert));
+    return cuda_device_bring(d, r->weight, there.weight, count * sizeof *r->weight);
+}
+
+static enum status gather(struct kernels *k, struct matrix out, struct matrix x, const int32_t *rows,
+                          const float *scale)
+{
+    const void *there, *factors = NULL;
+
+    if (out.columns != x.columns)
+        return FAIL(STATUS_BUG, "rows of width %d gathered into width %d", x.columns, out.columns);
+    for (int n = 0; n < out.rows; n++)
+        if (rows[n] < 0 || rows[n] >= x.rows)
+            return FAIL(STATUS_BUG, "row %d gathered from %d rows", rows[n], x.rows);
+    TRY(send_numbers(k, rows, (size_t)out.rows, &there));
+    if (scale)
+        TRY(send_numbers(k, scale, (size_t)out.rows, &factors));
+    CUDA_TRY(cuda_rows_gather(out, x, there, factors, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status activate(struct kernels *k, struct matrix out, struct matrix gate_up)
+{
+    if (out.rows != gate_up.rows || gate_up.columns != 2 * out.columns)
+        return FAIL(STATUS_BUG, "gate and up [%d, %d] into [%d, %d]", gate_up.rows, gate_up.columns, out.rows,
+                    out.columns);
+    CUDA_TRY(cuda_rows_activate(out, gate_up, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status check_slot(const struct expert_batch *b, int slot)
+{
+    const struct weight *gate_up = &b->gate_up[slot];
+    const struct weight *down = &b->down[slot];
+
+    if (gate_up->columns != b->x.columns || down->rows != b->out.columns ||
+        gate_up->rows != 2 * down->columns || b->scratch.columns < gate_up->rows)
+        return FAIL(STATUS_BUG, "slot %d: rows of %d through [%d, %d] and [%d, %d] to %d, scratch of %d",
+                    slot, b->x.columns, gate_up->rows, gate_up->columns, down->rows, down->columns,
+                    b->out.columns, b->scratch.columns);
+    if (gate_up->rows != b->gate_up[0].rows)
+        return FAIL(STATUS_BUG, "slot %d has an inner width of its own", slot);
+    for (int i = b->first[slot]; i < b->first[slot + 1]; i++)
+        if (b->order[i] < 0 || b->order[i] >= b->x.rows || b->order[i] >= b->out.rows ||
+            b->order[i] >= b->scratch.rows)
+            return FAIL(STATUS_BUG, "slot %d: row %d, there are %d", slot, b->order[i], b->x.rows);
+    return STATUS_OK;
+}
+
+/* The weights of every slot, on the device. */
+static enum status send_weights(struct kernels *k, const struct weight *weights, int slots, const void **out)
+{
+    struct cuda_entries *c = cuda_entries_of(k);
+
+    if (slots > CUDA_ENTRIES_SLOTS)
+        return FAIL(STATUS_BUG, "%d experts on a rank, at most %d", slots, CUDA_ENTRIES_SLOTS);
+    for (int s = 0; s < slots; s++)
+        c->slot[s] = cuda_entries_weight(&weights[s]);
+    return cuda_device_send(&c->device, c->slot, (size_t)slots * sizeof *c->slot, out);
+}
+
+static enum status multiply_experts(struct kernels *k, const struct expert_batch *b)
+{
+    cudaStream_t stream = stream_of(k);
+    struct cuda_slots slots = {.slots = b->slots};
+    const void *order, *first, *gate_up, *down;
+    struct matrix inner, half;
+
+    for (int s = 0; s < b->slots; s++) {
+        int rows = b->first[s + 1] - b->first[s];
+
+        TRY(check_slot(b, s));
+        slots.most = rows > slots.most ? rows : slots.most;
+    }
+    if (slots.most == 0)
+        return STATUS_OK;
+    TRY(send_numbers(k, b->order, (size_t)b->first[b->slots], &order));
+    TRY(send_numbers(k, b->first, (size_t)b->slots + 1, &first));
+    TRY(send_weights(k, b->gate_up, b->slots, &gate_up));
+    TRY(send_weights(k, b->down, b->slots, &down));
+    slots.order = order;
+    slots.first = first;
+    slots.weights = gate_up;
+    inner = matrix_columns(b->scratch, 0, b->gate_up[0].rows);
+    half = matrix_columns(b->scratch, 0, b->down[0].columns);
+    slots.rows = inner.columns;
+    CUDA_TRY(cuda_multiply_slots(inner, b->x, slots, stream));
+    CUDA_TRY(cuda_rows_activate(half, inner, stream));
+    slots.weights = down;
+    slots.rows = b->out.columns;
+    CUDA_TRY(cuda_multiply_slots(b->out, half, slots, stream));
+    return STATUS_OK;
+}
+
+static enum status add(struct kernels *k, struct matrix x, struct matrix y)
+{
+    if (!same_shape(x, y))
+        return FAIL(STATUS_BUG, "[%d, %d] added to [%d, %d]", y.rows, y.columns, x.rows, x.columns);
+    CUDA_TRY(cuda_rows_add(x, y, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status join(struct kernels *k, struct matrix out, const float *blocks, const int *widths,
+                        int count)
+{
+    int64_t total = 0;
+    int first = 0;
+
+    for (int b = 0; b < count; b++) {
+        if (widths[b] < 0)
+            return FAIL(STATUS_BUG, "block %d has %d columns", b, widths[b]);
+        total += widths[b];
+    }
+    if (total != out.columns)
+        return FAIL(STATUS_BUG, "blocks of %lld columns joined into %d", (long long)total, out.columns);
+    for (int b = 0; b < count; b++) {
+        CUDA_TRY(cuda_rows_place(out, blocks, first, widths[b], stream_of(k)));
+        blocks += (ptrdiff_t)out.rows * widths[b];
+        first += widths[b];
+    }
+    return STATUS_OK;
+}
+
+static enum status combine(struct kernels *k, const struct combine *c)
+{
+    size_t places = (size_t)c->x.rows * (size_t)c->choices;
+    const void *place, *weight = NULL;
+
+    if (c->shared.rows > 0 && !same_shape(c->shared, c->x))
+        return FAIL(STATUS_BUG, "shared [%d, %d] combined into [%d, %d]", c->shared.rows, c->shared.columns,
+                    c->x.rows, c->x.columns);
+    for (size_t i = 0; i < places; i++)
+        if (c->place[i] >= c->results.rows || (c->place[i] >= 0 && c->results.columns != c->x.columns))
+            return FAIL(STATUS_BUG, "result %d of [%d, %d] combined into width %d", c->place[i],
+                        c->results.rows, c->results.columns, c->x.columns);
+    TRY(send_numbers(k, c->place, places, &place));
+    if (c->weight)
+        TRY(send_numbers(k, c->weight, places, &weight));
+    CUDA_TRY(cuda_rows_combine(c->x, c->shared, c->results, place, weight, c->choices, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status candidates(struct kernels *k, struct matrix logits, int keep, float *values,
+                              int32_t *columns)
+{
+    struct cuda_device *d = &cuda_entries_of(k)->device;
+    size_t count = (size_t)logits.rows * (size_t)keep;
+    void *room;
+
+    if (keep < 0 || keep > logits.columns)
+        return FAIL(STATUS_BUG, "%d candidates of %d logits", keep, logits.columns);
+    if (count == 0)
+        return STATUS_OK;
+    TRY(cuda_device_room(d, count * 2 * sizeof(int32_t), &room));
+    CUDA_TRY(cuda_choose_candidates(logits, keep, room, (int32_t *)room + count, d->stream));
+    TRY(cuda_device_bring(d, values, room, count * sizeof *values));
+    return cuda_device_bring(d, columns, (int32_t *)room + count, count * sizeof *columns);
+}
+
+void cuda_entries_enter(struct kernels *k)
+{
+    k->embed = embed;
+    k->rms_norm = norm;
+    k->multiply = multiply;
+    k->squares = squares;
+    k->norm_by = norm_by;
+    k->clamp = clamp;
+    k->rotate = rotate;
+    k->append = append;
+    k->attend = attend;
+    k->route = route;
+    k->gather = gather;
+    k->multiply_experts = multiply_experts;
+    k->activate = activate;
+    k->add = add;
+    k->join = join;
+    k->combine = combine;
+    k->candidates = candidates;
+}

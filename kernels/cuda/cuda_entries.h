@@ -1,0 +1,38 @@
+/* cuda_entries.h - the stages of the table: checks, index arrays to the device, and the launch
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef CUDA_ENTRIES_H
+#define CUDA_ENTRIES_H
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_launch.h"
+#include "kernels/cuda/cuda_spans.h"
+#include "kernels/cuda/cuda_turns.h"
+#include "kernels/host.h"
+
+/* Most inputs of a weight, and most experts of a layer on one rank. */
+enum { CUDA_ENTRIES_ROW_ELEMENTS = 1 << 18, CUDA_ENTRIES_SLOTS = 4096 };
+
+struct cuda_entries {
+    struct kernels table; /* first, so that a pointer to the table is one to this */
+    struct host_memory memory;
+    struct cuda_device device;
+    struct cuda_turns turns;
+    struct cuda_spans spans;
+    uint16_t *row; /* two planes of a row of a weight on its way to the device */
+    struct cuda_weight slot[CUDA_ENTRIES_SLOTS]; /* on their way to the device */
+    char name[64];
+};
+
+static inline struct cuda_entries *cuda_entries_of(struct kernels *k)
+{
+    return (struct cuda_entries *)(void *)k;
+}
+
+/* How a planned weight lies in memory. */
+struct cuda_weight cuda_entries_weight(const struct weight *w);
+
+/* Puts the stages into the table. */
+void cuda_entries_enter(struct kernels *k);
+
+#endif

@@ -1,0 +1,125 @@
+/* cuda_launch.h - the kernels as C calls them: each queues one operation on a stream
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * All pointers are device memory. Matrices are float, rows `stride` elements apart. What a kernel computes is
+ * said in kernels/kernels.h; shapes were checked by the caller. No rows: nothing is queued. */
+#ifndef CUDA_LAUNCH_H
+#define CUDA_LAUNCH_H
+
+#include "kernels/kernels.h"
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A weight [rows, columns]. In bf16 each row is padded with zeros to `stride` elements, and a source of more
+ * bits has a second plane of what the first left over: w = first + second, to 2^-16 of it. In E4M3 the codes
+ * of a row are padded to `stride` bytes, and w = code times scale. */
+struct cuda_weight {
+    const uint16_t *data; /* E4M3: codes, one byte each */
+    const float *scale;   /* E4M3: [rows, scales]; else NULL */
+    size_t plane;         /* elements from the first plane to the second; 0: there is none */
+    int rows, columns, stride;
+    int scales; /* of a row */
+};
+
+/* -- cuda_rows.cu ------------------------------------------------------------------------------------------
+ */
+
+cudaError_t cuda_rows_embed(struct matrix out, struct cuda_weight w, const int32_t *tokens, int first_token,
+                            cudaStream_t s);
+cudaError_t cuda_rows_norm(struct matrix out, struct matrix x, const float *gain, float epsilon,
+                           cudaStream_t s);
+cudaError_t cuda_rows_squares(struct matrix out, struct matrix x, int head_width, cudaStream_t s);
+cudaError_t cuda_rows_norm_by(struct matrix x, struct matrix squares, int width, const float *gain,
+                              float epsilon, cudaStream_t s);
+cudaError_t cuda_rows_clamp(struct matrix x, float limit, cudaStream_t s);
+cudaError_t cuda_rows_gather(struct matrix out, struct matrix x, const int32_t *rows, const float *scale,
+                             cudaStream_t s);
+/* out may be the first columns of gate_up. */
+cudaError_t cuda_rows_activate(struct matrix out, struct matrix gate_up, cudaStream_t s);
+cudaError_t cuda_rows_add(struct matrix x, struct matrix y, cudaStream_t s);
+/* One block of `width` columns without gaps, to columns first ... of out. */
+cudaError_t cuda_rows_place(struct matrix out, const float *block, int first, int width, cudaStream_t s);
+cudaError_t cuda_rows_combine(struct matrix x, struct matrix shared, struct matrix results,
+                              const int32_t *place, const float *weight, int choices, cudaStream_t s);
+
+/* How heads are turned: tables [T, rotated / 2] of (cosine, sine) and [T] temperatures, made on the host, as
+ * sines of large angles need more than a register file. */
+struct cuda_turn {
+    const float *cosine_sine; /* NULL: no rotary embedding */
+    const float *temperature; /* NULL: 1 */
+    const float *gain;        /* [W]; NULL: no norm before */
+    float epsilon;
+    int rotated, head_width;
+    bool interleaved, norm_after;
+};
+cudaError_t cuda_rows_rotate(struct matrix x, struct cuda_turn turn, cudaStream_t s);
+
+/* -- cuda_choose.cu ----------------------------------------------------------------------------------------
+ */
+
+/* route->expert and route->weight are device memory here. */
+cudaError_t cuda_choose_route(const struct route *route, cudaStream_t s);
+cudaError_t cuda_choose_candidates(struct matrix logits, int keep, float *values, int32_t *columns,
+                                   cudaStream_t s);
+
+/* -- cuda_multiply.cu --------------------------------------------------------------------------------------
+ */
+
+cudaError_t cuda_multiply_rows(struct matrix out, struct matrix x, struct cuda_weight w, const float *bias,
+                               cudaStream_t s);
+
+/* For each slot the rows order[first[slot]] ... of x with weights[slot]; all have `rows` outputs. `most` rows
+ * belong to the slot that has most. */
+struct cuda_slots {
+    const int32_t *order;
+    const int32_t *first;
+    const struct cuda_weight *weights;
+    int slots, most, rows;
+};
+cudaError_t cuda_multiply_slots(struct matrix out, struct matrix x, struct cuda_slots slots, cudaStream_t s);
+
+/* -- cuda_attend.cu ----------------------------------------------------------------------------------------
+ */
+
+/* Where each row of the step stands: its position, and its sequence's pages as an index into `pages`. */
+struct cuda_cache {
+    uint16_t *data; /* [pages] of { keys [kv heads, 16, W], values [kv heads, W, 16] } in bf16 */
+    int kv_heads, head_width;
+    const int32_t *position;   /* [T] */
+    const int32_t *first_page; /* [T] */
+    const int32_t *pages;
+};
+cudaError_t cuda_attend_append(struct cuda_cache cache, struct matrix keys, struct matrix values,
+                               cudaStream_t s);
+
+/* Positions that one block looks at; results of several are added up in order. */
+enum { CUDA_ATTEND_CHUNK = 256 };
+
+struct cuda_attend {
+    struct cuda_cache cache;
+    struct matrix out, queries;
+    const int32_t *tile; /* [tiles, 2] first row, and how many: up to 16 / most_heads rows of one sequence */
+    int tiles;
+    int heads;
+    const int32_t *head_of;   /* [kv heads + 1] into head_list: query heads of each key-value head */
+    const int32_t *head_list; /* [heads] */
+    int most_heads;           /* of a key-value head */
+    float scale;
+    int mask, mask_size;     /* enum mask_kind */
+    int first_chunk, chunks; /* of CUDA_ATTEND_CHUNK positions that any row of these tiles sees */
+    float *partial;          /* [T, heads, chunks, W + 2]: greatest score, sum, weighted values */
+    int first_row;           /* of the rows in `partial` */
+};
+cudaError_t cuda_attend_chunks(const struct cuda_attend *a, cudaStream_t s);
+cudaError_t cuda_attend_merge(const struct cuda_attend *a, int rows, cudaStream_t s);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

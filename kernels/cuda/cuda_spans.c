@@ -1,0 +1,229 @@
+/* cuda_spans.c - rows of sequences as the kernels of attention want them: tiles, chunks and tables of pages
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cuda/cuda_spans.h"
+
+#include "kernels/cuda/cuda_launch.h"
+
+enum { ROOM_NUMBERS = 1 << 20, TILE = 16 };
+
+enum status cuda_spans_open(struct cuda_spans *s, struct host_memory *memory)
+{
+    void *numbers;
+
+    TRY(host_alloc(memory, ROOM_NUMBERS * sizeof *s->numbers, "descriptions of attention", &numbers));
+    *s = (struct cuda_spans){.numbers = numbers, .room = ROOM_NUMBERS};
+    return STATUS_OK;
+}
+
+/* The pages of positions `from` up to the span's last lie in the pool, its rows among `rows`. */
+static enum status check_span(const struct span *span, const struct cache_layer *cache, int rows, int from)
+{
+    int last = span->first_position + span->rows - 1;
+
+    if (span->first_row < 0 || span->rows < 0 || span->rows > rows - span->first_row ||
+        span->first_position < 0)
+        return FAIL(STATUS_BUG, "span of %d rows from row %d, position %d, of %d rows", span->rows,
+                    span->first_row, span->first_position, rows);
+    for (int page = from / PAGE_ROWS; span->rows > 0 && page <= last / PAGE_ROWS; page++)
+        if (span->pages[page] < 0 || span->pages[page] >= cache->pages)
+            return FAIL(STATUS_BUG, "page %d, the cache has %d", span->pages[page], cache->pages);
+    return STATUS_OK;
+}
+
+static enum status check_cache(const struct cache_layer *cache)
+{
+    if (cache->head_width % 16 != 0 || cache->head_width > CUDA_SPANS_WIDTH)
+        return FAIL(
+            STATUS_BAD_INPUT,
+            "the cuda backend needs heads of a multiple of 16 up to %d numbers, this model has %d; use "
+            "--backend cpu",
+            CUDA_SPANS_WIDTH, cache->head_width);
+    return STATUS_OK;
+}
+
+static int first_seen(const struct attention *a, int position)
+{
+    if (a->mask == MASK_CHUNK)
+        return position - position % a->mask_size;
+    if (a->mask == MASK_WINDOW)
+        return position >= a->mask_size ? position - a->mask_size + 1 : 0;
+    return 0;
+}
+
+/* An array of the call is being written. */
+struct list {
+    int32_t *at;
+    size_t used, room;
+};
+
+static enum status push(struct list *l, int32_t number)
+{
+    if (l->used == l->room)
+        return FAIL(STATUS_BUG, "a step needs more than %zu numbers to describe its attention", l->room);
+    l->at[l->used++] = number;
+    return STATUS_OK;
+}
+
+/* position, first_page [rows] and pages of the spans go to the device. Rows outside any span stay -1. */
+static enum status send_cache(struct cuda_spans *s, struct cuda_device *d, const struct cuda_spans_job *job,
+                              struct cuda_cache *out)
+{
+    size_t rows = (size_t)job->rows;
+    struct list pages = {s->numbers + 2 * rows, 0, s->room - 2 * rows};
+    const int32_t *sent;
+    const void *there;
+
+    if (2 * rows > s->room)
+        return FAIL(STATUS_BUG, "a step of %d rows", job->rows);
+    for (size_t i = 0; i < 2 * rows; i++)
+        s->numbers[i] = -1;
+    for (int i = 0; i < job->span_count; i++) {
+        const struct span *span = &job->spans[i];
+        int count = (span->first_position + span->rows + PAGE_ROWS - 1) / PAGE_ROWS;
+
+        for (int row = 0; row < span->rows; row++) {
+            s->numbers[span->first_row + row] = span->first_position + row;
+            s->numbers[rows + (size_t)(span->first_row + row)] = (int32_t)pages.used;
+        }
+        for (int page = 0; span->rows > 0 && page < count; page++)
+            TRY(push(&pages, span->pages[page]));
+    }
+    TRY(cuda_device_send(d, s->numbers, (2 * rows + pages.used) * sizeof(int32_t), &there));
+    sent = there;
+    *out = (struct cuda_cache){.data = job->cache.data,
+                               .kv_heads = job->cache.kv_heads,
+                               .head_width = job->cache.head_width,
+                               .position = sent,
+                               .first_page = sent + rows,
+                               .pages = sent + 2 * rows};
+    return STATUS_OK;
+}
+
+enum status cuda_spans_append(struct cuda_spans *s, struct cuda_device *d, const struct cuda_spans_job *job,
+                              struct matrix keys, struct matrix values)
+{
+    struct cuda_cache cache;
+
+    TRY(check_cache(&job->cache));
+    for (int i = 0; i < job->span_count; i++)
+        TRY(check_span(&job->spans[i], &job->cache, job->rows, job->spans[i].first_position));
+    TRY(send_cache(s, d, job, &cache));
+    CUDA_TRY(cuda_attend_append(cache, keys, values, d->stream));
+    return STATUS_OK;
+}
+
+/* Query heads by key-value head: head_of [kv heads + 1] and head_list [heads], behind each other. */
+static enum status send_heads(struct cuda_spans *s, struct cuda_device *d, const struct attention *a,
+                              struct cuda_attend *out)
+{
+    int kv_heads = a->cache.kv_heads;
+    int32_t *first = s->numbers, *list = s->numbers + kv_heads + 1;
+    const void *there;
+
+    first[0] = 0;
+    for (int kv = 0; kv < kv_heads; kv++) {
+        first[kv + 1] = first[kv];
+        for (int head = 0; head < a->heads; head++)
+            if (a->kv_of[head] == kv)
+                list[first[kv + 1]++] = head;
+        if (first[kv + 1] - first[kv] > out->most_heads)
+            out->most_heads = first[kv + 1] - first[kv];
+    }
+    TRY(cuda_device_send(d, s->numbers, (size_t)(kv_heads + 1 + a->heads) * sizeof(int32_t), &there));
+    out->head_of = there;
+    out->head_list = out->head_of + kv_heads + 1;
+    return STATUS_OK;
+}
+
+/* Rows that follow each other and whose partial results fit into memory. */
+struct group {
+    int row, rows;
+    int first_chunk, end_chunk;
+};
+
+/* One more part of a span joins the group when that keeps rows together and fits. */
+static bool joins(struct group *g, const struct attention *a, int row, int rows, int position)
+{
+    int first = first_seen(a, position) / CUDA_ATTEND_CHUNK;
+    int end = (position + rows - 1) / CUDA_ATTEND_CHUNK + 1;
+    struct group now = *g;
+    int64_t floats;
+
+    if (g->rows > 0 && row != g->row + g->rows)
+        return false;
+    if (g->rows == 0)
+        now = (struct group){.row = row, .first_chunk = first, .end_chunk = end};
+    now.rows += rows;
+    now.first_chunk = first < now.first_chunk ? first : now.first_chunk;
+    now.end_chunk = end > now.end_chunk ? end : now.end_chunk;
+    floats = (int64_t)now.rows * a->heads * (now.end_chunk - now.first_chunk) * (a->cache.head_width + 2);
+    if (floats > CUDA_DEVICE_PARTIAL_FLOATS)
+        return false;
+    *g = now;
+    return true;
+}
+
+static enum status run_group(struct cuda_device *d, struct cuda_attend *job, const struct group *g,
+                             const struct list *tiles)
+{
+    const void *there;
+
+    if (g->rows == 0)
+        return STATUS_OK;
+    TRY(cuda_device_send(d, tiles->at, tiles->used * sizeof(int32_t), &there));
+    job->tile = there;
+    job->tiles = (int)tiles->used / 2;
+    job->first_chunk = g->first_chunk;
+    job->chunks = g->end_chunk - g->first_chunk;
+    job->first_row = g->row;
+    CUDA_TRY(cuda_attend_chunks(job, d->stream));
+    CUDA_TRY(cuda_attend_merge(job, g->rows, d->stream));
+    return STATUS_OK;
+}
+
+enum status cuda_spans_attend(struct cuda_spans *s, struct cuda_device *d, const struct attention *a)
+{
+    struct cuda_spans_job job = {
+        .cache = a->cache, .spans = a->spans, .span_count = a->span_count, .rows = a->queries.rows};
+    struct cuda_attend k = {.out = a->out,
+                            .queries = a->queries,
+                            .heads = a->heads,
+                            .scale = a->scale,
+                            .mask = (int)a->mask,
+                            .mask_size = a->mask_size,
+                            .partial = d->partial};
+    struct list tiles = {s->numbers, 0, s->room};
+    struct group group = {0};
+
+    TRY(check_cache(&a->cache));
+    for (int i = 0; i < a->span_count; i++)
+        TRY(check_span(&a->spans[i], &a->cache, a->queries.rows, first_seen(a, a->spans[i].first_position)));
+    if (a->queries.rows == 0 || a->heads == 0)
+        return STATUS_OK;
+    TRY(send_cache(s, d, &job, &k.cache));
+    TRY(send_heads(s, d, a, &k));
+    for (int i = 0; i < a->span_count; i++) {
+        const struct span *span = &a->spans[i];
+        int step = k.most_heads < TILE ? TILE / k.most_heads : 1;
+
+        for (int row = 0; row < span->rows; row += step) {
+            int rows = span->rows - row < step ? span->rows - row : step;
+
+            if (!joins(&group, a, span->first_row + row, rows, span->first_position + row)) {
+                TRY(run_group(d, &k, &group, &tiles));
+                group = (struct group){0};
+                tiles.used = 0;
+                if (!joins(&group, a, span->first_row + row, rows, span->first_position + row))
+                    return FAIL(
+                        STATUS_BAD_INPUT,
+                        "attention over %d positions needs more than %d MiB of partial results; lower "
+                        "--max-model-len",
+                        span->first_position + row + rows, CUDA_DEVICE_PARTIAL_FLOATS >> 18);
+            }
+            TRY(push(&tiles, span->first_row + row));
+            TRY(push(&tiles, rows));
+        }
+    }
+    return run_group(d, &k, &group, &tiles);
+}

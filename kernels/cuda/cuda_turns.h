@@ -1,0 +1,38 @@
+/* cuda_turns.h - how far each position turns: tables of cosines and sines on the device
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Made by the host, as sines of large angles need more than registers, and kept: all layers of one kind turn
+ * the same positions in a step. */
+#ifndef CUDA_TURNS_H
+#define CUDA_TURNS_H
+
+#include "kernels/cuda/cuda_device.h"
+
+enum { CUDA_TURNS_KINDS = 4 }; /* of rotation in a model */
+
+struct cuda_turns_kept {
+    const float *frequency; /* whose table it is; NULL: none */
+    float factor;
+    int rotated, rows, room;
+    int32_t *positions; /* [room] */
+    float *host;        /* [room, rotated] */
+    float *table;       /* [room, rotated] of (cosine, sine), device */
+};
+
+struct cuda_turns {
+    struct cuda_turns_kept kept[CUDA_TURNS_KINDS];
+    int next; /* to be overwritten when there are more kinds */
+};
+
+void cuda_turns_close(struct cuda_turns *t);
+
+/* *out [rows, rotated] on the device: cosine and sine, times the attention factor, of each pair. */
+enum status cuda_turns_table(struct cuda_turns *t, struct cuda_device *d, const struct rotation *r,
+                             const int32_t *positions, int rows, const float **out);
+
+/* *out [rows] on the device: what queries are multiplied by; NULL when that is 1. */
+enum status cuda_turns_temperature(struct cuda_device *d, const struct rotation *r, const int32_t *positions,
+                                   int rows, const float **out);
+
+#endif

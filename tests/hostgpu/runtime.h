@@ -1,0 +1,100 @@
+/* runtime.h - what the parts of the emulated device tell each other
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The runtime is never compiled with a sanitizer: what it does itself must be invisible to the race checker,
+ * which is told about accesses and order (and nothing else) by the hostgpu_race_* calls. */
+#ifndef HOSTGPU_RUNTIME_H
+#define HOSTGPU_RUNTIME_H
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+struct hostgpu_thread {
+    uint3 tid, bid;
+    dim3 bdim, gdim;
+};
+
+/* Logical time: [0] counts what the host did, [1 + n] the operations of stream n. */
+using hostgpu_clock = std::vector<uint32_t>;
+
+/* Where the running code stands. One for each thread of the host: device code runs on whichever thread
+ * drives the device. */
+struct hostgpu_place {
+    const char *what = "host";      /* operation, for messages */
+    int stream = 0;                 /* 0: host; 1 + number */
+    uint32_t operation = 0;         /* of that stream */
+    uint32_t host_operation = 1;    /* of the host: how many pushes came before */
+    uint32_t block = ~0u;           /* ~0: no kernel */
+    uint16_t thread = 0;            /* in its block */
+    uint16_t barrier = 0, warp = 0; /* epochs: how many the thread has passed */
+    bool in_kernel = false;
+    const hostgpu_clock *seen = nullptr; /* what happened before */
+};
+
+hostgpu_place &hostgpu_here(void);
+
+/* The device's lock: every call of the CUDA interface holds it, and so does the device thread while it works.
+ */
+std::recursive_mutex &hostgpu_lock(void);
+
+/* An operation of a stream. `run` when it is at the head of its stream and `ready` says so (empty: always).
+ */
+struct hostgpu_operation {
+    const char *what;
+    std::function<void()> run;
+    std::function<bool()> ready;
+    std::function<void()> hurry; /* makes what it waits for happen first, in lazy order */
+    std::shared_ptr<hostgpu_clock> host_seen;
+};
+
+/* Appends to a stream. Nothing runs at the call unless the order by chance or by wish says so. */
+void hostgpu_push(cudaStream_t stream, hostgpu_operation operation);
+
+/* Runs one operation that can run now; false when none can. */
+bool hostgpu_advance(void);
+
+/* 0 ... n - 1 from the seed. */
+uint32_t hostgpu_random(uint32_t n);
+
+/* --hostgpu settings come from the environment of the test: HOSTGPU_SEED, HOSTGPU_ORDER=eager|lazy|random,
+ * HOSTGPU_RESIDENT (blocks alive at once), HOSTGPU_TIMEOUT (seconds), HOSTGPU_TRACE. */
+enum hostgpu_order { HOSTGPU_EAGER, HOSTGPU_LAZY, HOSTGPU_RANDOM };
+struct hostgpu_settings {
+    uint64_t seed;
+    hostgpu_order order;
+    int resident;
+    int timeout;
+    bool trace;
+};
+const hostgpu_settings &hostgpu_settings_get(void);
+
+/* A kernel of `grid` blocks, run to its end. */
+void hostgpu_block_run(const char *name, dim3 grid, dim3 block, size_t shared,
+                       const std::function<void()> &body);
+
+/* Memory: ends the process when [p, p + bytes) is not one allocation of the device (or of the host). */
+void hostgpu_memory_check(const void *p, size_t bytes, bool device, const char *what);
+bool hostgpu_memory_is_device(const void *p, size_t bytes);
+void hostgpu_poison(void *p, size_t bytes); /* NaN in float, bf16 and half */
+
+/* Ends the process with exit code 97 and one line that says where. */
+extern "C" void hostgpu_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+/* Hooks, weak in hook.cpp: the race checker and NCCL's stand-in replace them. */
+void hostgpu_race_memory(void *p, size_t bytes, bool shared); /* appears; bytes 0: goes */
+void hostgpu_race_access(const void *p, size_t bytes, bool write, const void *from);
+void hostgpu_why_stuck(void);
+
+/* Tells of an access made by code that is not instrumented. */
+inline void hostgpu_touch(const void *p, size_t bytes, bool write)
+{
+    hostgpu_race_access(p, bytes, write, __builtin_return_address(0));
+}
+
+#endif

@@ -1,0 +1,361 @@
+/* stream.cpp - streams, events and the thread that works while the host does something else
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A stream is a queue. Nothing runs at the call that enqueues; every order that CUDA allows is possible, and
+ * the seed draws one. When the host waits, or stays away from the device for a while, queues are worked on.
+ */
+#include "hostgpu.h"
+#include "runtime.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <deque>
+#include <thread>
+
+enum { NAP_MICROSECONDS = 50, AWAY_NANOSECONDS = 2000000 };
+
+struct CUstream_st {
+    std::deque<hostgpu_operation> queue;
+    hostgpu_clock seen;
+    uint64_t pushed, done;
+    int number;
+};
+
+struct CUevent_st {
+    CUstream_st *stream; /* where it was recorded last; NULL: nowhere */
+    uint64_t upto;       /* operations of that stream */
+    std::shared_ptr<hostgpu_clock> seen;
+};
+
+static std::vector<CUstream_st *> &streams(void)
+{
+    static auto *all = new std::vector<CUstream_st *>;
+    return *all;
+}
+
+static hostgpu_clock &host_seen(void)
+{
+    static auto *clock = new hostgpu_clock(1, 1);
+    return *clock;
+}
+
+static int next_number;
+static std::atomic<int64_t> last_call; /* nanoseconds */
+
+static int64_t now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void join(hostgpu_clock &to, const hostgpu_clock &from)
+{
+    if (to.size() < from.size())
+        to.resize(from.size());
+    for (size_t i = 0; i < from.size(); i++)
+        if (to[i] < from[i])
+            to[i] = from[i];
+}
+
+/* Holds the device's lock for one call of the host. */
+struct call {
+    std::lock_guard<std::recursive_mutex> guard;
+    call() : guard(hostgpu_lock())
+    {
+        hostgpu_place &here = hostgpu_here();
+
+        if (!here.in_kernel && here.stream == 0)
+            here.seen = &host_seen();
+        last_call = now();
+    }
+    ~call()
+    {
+        last_call = now();
+    }
+};
+
+static CUstream_st *checked(cudaStream_t s)
+{
+    if (!s || s == cudaStreamLegacy || s == cudaStreamPerThread)
+        hostgpu_fail("the default stream is used: name a stream created with cudaStreamNonBlocking");
+    for (CUstream_st *known : streams())
+        if (known == s)
+            return s;
+    hostgpu_fail("a stream that does not exist (any more)");
+}
+
+static bool ready(const CUstream_st *s)
+{
+    return !s->queue.empty() && (!s->queue.front().ready || s->queue.front().ready());
+}
+
+static void run_head(CUstream_st *s)
+{
+    hostgpu_operation operation = std::move(s->queue.front());
+    hostgpu_place &here = hostgpu_here();
+    hostgpu_place before = here;
+
+    s->queue.pop_front();
+    join(s->seen, *operation.host_seen);
+    if ((int)s->seen.size() < s->number + 2)
+        s->seen.resize((size_t)s->number + 2);
+    s->seen[(size_t)s->number + 1] = (uint32_t)s->done + 1;
+    here = hostgpu_place{};
+    here.what = operation.what;
+    here.stream = s->number + 1;
+    here.operation = (uint32_t)s->done + 1;
+    here.seen = &s->seen;
+    if (hostgpu_settings_get().trace)
+        fprintf(stderr, "hostgpu: stream %d operation %llu: %s\n", s->number, (unsigned long long)s->done,
+                operation.what);
+    if (operation.run)
+        operation.run();
+    here = before;
+    s->done++;
+}
+
+bool hostgpu_advance(void)
+{
+    size_t count = streams().size();
+    size_t from = count > 0 ? hostgpu_random((uint32_t)count) : 0;
+
+    for (size_t i = 0; i < count; i++) {
+        CUstream_st *s = streams()[(from + i) % count];
+
+        if (ready(s)) {
+            run_head(s);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Works while the host is away, so that a rank which waits for a message does not hold up those that wait for
+ * its device. */
+static void device_thread(void)
+{
+    for (;;) {
+        usleep(1000);
+        if (now() - last_call < AWAY_NANOSECONDS)
+            continue;
+        std::unique_lock<std::recursive_mutex> guard(hostgpu_lock(), std::try_to_lock);
+        for (int i = 0; guard.owns_lock() && i < 8 && hostgpu_advance(); i++) {
+        }
+    }
+}
+
+static void start_device_thread(void)
+{
+    static bool started;
+
+    if (!started)
+        std::thread(device_thread).detach();
+    started = true;
+}
+
+void hostgpu_push(cudaStream_t stream, hostgpu_operation operation)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+    hostgpu_place &here = hostgpu_here();
+
+    operation.host_seen = std::make_shared<hostgpu_clock>(host_seen());
+    here.host_operation = ++host_seen()[0];
+    s->queue.push_back(std::move(operation));
+    s->pushed++;
+    if (hostgpu_settings_get().order == HOSTGPU_EAGER)
+        while (ready(s))
+            run_head(s);
+    else if (hostgpu_settings_get().order == HOSTGPU_RANDOM)
+        for (uint32_t n = hostgpu_random(3); n > 0; n--)
+            hostgpu_advance();
+}
+
+static bool step_towards(CUstream_st *s)
+{
+    if (hostgpu_settings_get().order == HOSTGPU_LAZY) {
+        if (ready(s)) {
+            run_head(s);
+            return true;
+        }
+        if (!s->queue.empty() && s->queue.front().hurry) {
+            s->queue.front().hurry();
+            return true;
+        }
+    }
+    return hostgpu_advance();
+}
+
+/* Runs until s has done `upto` operations. */
+static void drive(CUstream_st *s, uint64_t upto)
+{
+    time_t stuck = 0;
+
+    while (s->done < upto) {
+        if (step_towards(s)) {
+            stuck = 0;
+            continue;
+        }
+        stuck = stuck ? stuck : time(nullptr);
+        if (time(nullptr) - stuck > hostgpu_settings_get().timeout) {
+            hostgpu_why_stuck();
+            hostgpu_fail("stream %d is stuck at \"%s\"", s->number,
+                         s->queue.empty() ? "nothing" : s->queue.front().what);
+        }
+        usleep(NAP_MICROSECONDS);
+    }
+}
+
+/* -- the CUDA interface ------------------------------------------------------------------------------------
+ */
+
+extern "C" cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
+                                      std::function<void()> body)
+{
+    size_t threads = (size_t)block.x * block.y * block.z;
+
+    if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+        grid.y > 65535 || grid.z > 65535)
+        return cudaErrorInvalidConfiguration;
+    if (shared > 227 * 1024)
+        return cudaErrorInvalidValue;
+    hostgpu_push(
+        s, {name, [=] { hostgpu_block_run(name, grid, block, shared, body); }, nullptr, nullptr, nullptr});
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
+{
+    call held;
+
+    if (flags != cudaStreamNonBlocking)
+        hostgpu_fail("a stream without cudaStreamNonBlocking");
+    start_device_thread();
+    *out = new CUstream_st{};
+    (*out)->number = next_number++;
+    streams().push_back(*out);
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+
+    drive(s, s->pushed);
+    for (CUstream_st *&known : streams())
+        if (known == s) {
+            known = streams().back();
+            streams().pop_back();
+            break;
+        }
+    delete s;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+
+    drive(s, s->pushed);
+    join(host_seen(), s->seen);
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaDeviceSynchronize(void)
+{
+    call held;
+
+    for (CUstream_st *s : streams()) {
+        drive(s, s->pushed);
+        join(host_seen(), s->seen);
+    }
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+
+    if (hostgpu_settings_get().order != HOSTGPU_EAGER)
+        hostgpu_advance();
+    if (s->done < s->pushed)
+        return cudaErrorNotReady;
+    join(host_seen(), s->seen);
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
+{
+    (void)flags;
+    *out = new CUevent_st{};
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+    auto seen = std::make_shared<hostgpu_clock>();
+
+    event->stream = s;
+    event->upto = s->pushed + 1;
+    event->seen = seen;
+    hostgpu_push(stream, {"event record", [seen, s] { *seen = s->seen; }, nullptr, nullptr, nullptr});
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+    CUstream_st *other = event->stream;
+    uint64_t upto = event->upto;
+    auto seen = event->seen;
+
+    (void)flags;
+    if (!other)
+        return cudaSuccess;
+    hostgpu_push(stream, {"event wait", [seen, s] { join(s->seen, *seen); },
+                          [other, upto] { return other->done >= upto; },
+                          [other, upto] { drive(other, upto); }, nullptr});
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    call held;
+
+    if (event->stream) {
+        drive(event->stream, event->upto);
+        join(host_seen(), *event->seen);
+    }
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    call held;
+
+    if (event->stream && hostgpu_settings_get().order != HOSTGPU_EAGER)
+        hostgpu_advance();
+    if (event->stream && event->stream->done < event->upto)
+        return cudaErrorNotReady;
+    if (event->stream)
+        join(host_seen(), *event->seen);
+    return cudaSuccess;
+}
