@@ -38,6 +38,7 @@ static void count_rows(struct experts *e, const struct grid *g, int layer)
     meter_layer(&e->meter, &e->dispatch, e->placement, layer);
     if (e->load)
         load_add(e->load, layer, e->dispatch.wanted, g->ranks);
+    trace_layer(e->trace, layer, e->dispatch.wanted);
 }
 
 static enum status choose(struct experts *e, struct step *s, int layer, struct matrix normed)

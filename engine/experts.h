@@ -9,6 +9,7 @@
 #include "engine/config.h"
 #include "engine/meter.h"
 #include "engine/step.h"
+#include "engine/trace.h"
 #include "engine/weights.h"
 #include "eplb/load.h"
 #include "eplb/placement.h"
@@ -25,7 +26,8 @@ struct experts {
     struct matrix results; /* [arrivals, D] */
     struct matrix scratch; /* [arrivals, 2F] */
     struct meter meter;
-    struct load *load; /* where counts go as well; NULL: nowhere */
+    struct load *load;   /* where counts go as well; NULL: nowhere */
+    struct trace *trace; /* likewise */
 };
 
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,

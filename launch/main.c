@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/bench.h"
 #include "launch/eplb_poc.h"
+#include "launch/eplb_simulate.h"
 #include "launch/eplb_tool.h"
 #include "launch/inspect.h"
 #include "launch/options.h"
@@ -37,6 +38,7 @@ static const struct command commands[] = {
     {.command = OPTIONS_EPLB_BOUND, .alone = eplb_tool_run},
     {.command = OPTIONS_EPLB_DIFF, .alone = eplb_tool_run},
     {.command = OPTIONS_EPLB_POC, .alone = eplb_poc_run},
+    {.command = OPTIONS_EPLB_SIMULATE, .alone = eplb_simulate_run},
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

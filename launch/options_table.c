@@ -22,6 +22,8 @@ const struct options_command_row options_table_commands[] = {
     {OPTIONS_EPLB_BOUND, "eplb bound", "what no placement can do better than", "[FILE]", 0, 1},
     {OPTIONS_EPLB_DIFF, "eplb diff", "what moves between two placements", "FILE FILE", 2, 2},
     {OPTIONS_EPLB_POC, "eplb poc", "the published experiment with 128 experts and 10,000 tokens", NULL, 0, 0},
+    {OPTIONS_EPLB_SIMULATE, "eplb simulate", "a recorded run on an imagined cluster, under every policy",
+     "FILE", 1, 1},
     {0, NULL, NULL, NULL, 0, 0},
 };
 

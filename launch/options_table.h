@@ -39,6 +39,7 @@ enum options_command {
     OPTIONS_EPLB_BOUND = 1 << 9,
     OPTIONS_EPLB_DIFF = 1 << 10,
     OPTIONS_EPLB_POC = 1 << 11,
+    OPTIONS_EPLB_SIMULATE = 1 << 12,
 };
 
 /* Sets of commands that share options. */
@@ -106,6 +107,13 @@ struct options_eplb {
     const char *previous, *placement; /* files; NULL: none */
     size_t expert_bytes;              /* 0: not given */
     double skew;
+
+    /* an imagined cluster */
+    struct options_wholes redundants, intervals;
+    int window;
+    size_t row_bytes;
+    double rate;                                                /* TFLOP/s of a rank */
+    double memory_bandwidth, node_bandwidth, network_bandwidth; /* GB/s of a rank */
 };
 
 struct options_balancer {
@@ -140,6 +148,7 @@ struct options {
     bool add_special_tokens;
     bool literal_text;
     const char *stats; /* NULL: none */
+    const char *trace; /* likewise */
 
     /* what is generated */
     int max_tokens;

@@ -12,6 +12,16 @@ static const struct options_row rows[] = {
      .local = true,
      .unset = "none",
      .help = "write the figures of the closing line to FILE, as JSON"},
+    {.name = "trace",
+     .value = "FILE",
+     .type = OPTIONS_STRING,
+     .field = OPTIONS_FIELD(trace),
+     .commands = OPTIONS_GENERATE,
+     .local = true,
+     .unset = "none",
+     .help =
+         "record in FILE how many rows of each rank went to each expert, step by step, for eplb simulate and "
+         "scripts/plot_load"},
     {.name = "json",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(json),

@@ -14,10 +14,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#define TRACE_BYTES ((size_t)1 << 31) /* reserved; a step takes what it needs */
+
 struct serve {
     struct session session;
     struct generate generate;
-    int input; /* rank 0; -1: not open */
+    int input;          /* rank 0; -1: not open */
+    struct arena arena; /* rank 0: of the trace */
+    struct trace trace;
 };
 
 /* Rank 0 alone reads prompts and writes statistics. */
@@ -29,6 +33,8 @@ static enum status open_files(struct serve *s)
         return STATUS_OK;
     if (s->session.options->stats)
         TRY(report_check("stats", s->session.options->stats)); /* now, not after a long run */
+    if (s->session.options->trace)
+        TRY(report_check("trace", s->session.options->trace));
     if (s->session.options->balancer.placement)
         TRY(placement_file_check(s->session.options->balancer.placement));
     s->input = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
@@ -51,6 +57,21 @@ static enum status check_request(const struct options *o, const struct config *c
         if (o->stop_token_ids.value[i] >= c->vocabulary)
             return FAIL(STATUS_USAGE, "--stop-token-ids: %d is no token of this model, whose ids end at %d",
                         o->stop_token_ids.value[i], c->vocabulary - 1);
+    return STATUS_OK;
+}
+
+/* From here on every step is recorded. */
+static enum status open_trace(struct serve *s)
+{
+    const struct session *session = &s->session;
+    const struct config *c = &session->engine.config;
+
+    if (!session->options->trace || session->process.rank != 0)
+        return STATUS_OK;
+    TRY(arena_open(&s->arena, "the trace", TRACE_BYTES));
+    TRY(trace_open(&s->trace, &s->arena, session->options->trace, c->expert_layers, session->process.ranks,
+                   c->experts));
+    s->session.engine.model.experts.trace = &s->trace;
     return STATUS_OK;
 }
 
@@ -89,8 +110,11 @@ static enum status generate(struct serve *s)
 
     TRY(process_agree(p, check_request(o, c)));
     TRY(process_agree(p, generate_open(&s->generate, &s->session.engine, &options)));
+    TRY(process_agree(p, open_trace(s)));
     TRY(generate_run(&s->generate, &refused));
-    if (p->rank == 0 && o->stats)
+    if (p->rank == 0)
+        status = trace_close(&s->trace);
+    if (status == STATUS_OK && p->rank == 0 && o->stats)
         status = summary_write(&s->generate.summary, o->stats);
     if (status == STATUS_OK && p->rank == 0)
         status = engine_save(&s->session.engine);
@@ -113,6 +137,8 @@ int serve_generate(const struct options *o, const struct environment *environmen
     static struct serve s = {.input = -1};
     enum status status = serve(&s, o, environment);
 
+    trace_close(&s.trace);
+    arena_close(&s.arena);
     generate_close(&s.generate);
     if (s.input > STDIN_FILENO)
         close(s.input);

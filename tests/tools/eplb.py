@@ -7,6 +7,7 @@
 import json
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -199,7 +200,115 @@ def refused(program):
     call(program, "diff", "a", "b", code=64)
 
 
-CASES = {case.__name__: case for case in (reference, policies, bounds, diff, poc, refused)}
+def varints(data):
+    """The whole numbers of a trace."""
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 127) << shift
+        shift += 7
+        if not byte & 128:
+            yield value
+            value = shift = 0
+
+
+def recorded(data):
+    """Shape and tables [layers][ranks * experts] of a trace's steps, read by what eplb/trace_read.h says."""
+    if data[:8] != b"SWYTRACE":
+        fail("the trace has another beginning")
+    version, layers, ranks, experts = struct.unpack_from("<4I", data, 8)
+    at, cells, steps = 24, ranks * experts, []
+    last = [[0] * cells for _ in range(layers)]
+    while at < len(data):
+        head = varints(data[at + 1:at + 11])
+        count = next(head)
+        begin = at + 1 + max(1, (count.bit_length() + 6) // 7)
+        numbers = varints(data[begin:begin + count])
+        for table in last:
+            cell = 0
+            while cell < cells:
+                cell += next(numbers)
+                if cell < cells:
+                    bits = next(numbers)
+                    table[cell] += bits >> 1 if bits % 2 == 0 else -(bits >> 1) - 1
+                    cell += 1
+        steps.append([list(table) for table in last])
+        at = begin + count
+    return (version, layers, ranks, experts), steps
+
+
+def trace(program):
+    """--trace records what ran: rows and imbalance are those that the run itself reports, at any number of ranks."""
+    prompts = b"In the beginning God created\nint main(void) {\nThe Lord is my\n"
+    totals = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, stats = pathlib.Path(folder, "trace"), pathlib.Path(folder, "stats")
+        plain = program.answers(1, "generate", "-m", ROOT / "models" / "demo", "--temp", 0, "--max-tokens", 12,
+                                stdin=prompts)
+        for count in (1, 2, 3):
+            out = program.answers(count, "generate", "-m", ROOT / "models" / "demo", "--temp", 0, "--max-tokens", 12,
+                                  "--trace", path, "--stats", stats, stdin=prompts)
+            expect(f"{count} ranks: the answers are those of a run without a trace", out == plain)
+            (version, layers, ranks, experts), steps = recorded(path.read_bytes())
+            expect(f"{count} ranks, 3 layers of 64 experts", (version, layers, ranks, experts) == (1, 3, count, 64))
+            told = json.loads(stats.read_text())["experts"]
+            rows = [[sum(t[i][r * experts + e] for t in steps for r in range(ranks)) for e in range(experts)]
+                    for i in range(layers)]
+            totals.append(rows)
+            expect("all rows of the run are in the trace", sum(map(sum, rows)) ==
+                   sum(sum(s["rank_rows"]) for s in told["samples"]))
+            for i, layer in enumerate(told["layers"]):
+                border = [experts // ranks * r + min(r, experts % ranks) for r in range(ranks + 1)]
+                work = [[sum(t[i][r * experts + e] for r in range(ranks) for e in range(a, b))
+                         for a, b in zip(border, border[1:])] for t in steps]
+                busiest = sum(map(max, work)) * ranks / sum(map(sum, work))
+                if abs(busiest - layer["imbalance"]) > 1e-6:
+                    fail(f"layer {i}: the trace has an imbalance of {busiest}, the run {layer['imbalance']}")
+            print(f"  {path.stat().st_size / len(steps):.0f} bytes a step", flush=True)
+        expect("every expert has the same rows at any number of ranks", totals[0] == totals[1] == totals[2])
+        out = call(program, "simulate", "--ranks", 4, "--interval", "2,4", "--num-redundant-experts", "0,8", path)[0]
+        expect("the trace is replayed", f"{len(steps)} batches, 3 layers, 64 experts; 4 ranks" in out and
+               len(re.findall("^incremental ", out, re.M)) == 4)
+        data = path.read_bytes()
+        for broken, words in ((data[:-1], "ends in the middle of step"), (data[:20], "ends in its head"),
+                              (data[:8] + b"\2" + data[9:], "of version 2"), (data + b"X", "does not begin as a step")):
+            path.write_bytes(broken)
+            expect(words, words in call(program, "simulate", path, code=65)[1])
+        done = program.run(1, "generate", "-m", ROOT / "models" / "demo", "--trace", folder + "/no/where", stdin=prompts)
+        expect("a trace that cannot be written ends the run before it starts",
+               done.returncode == 74 and b"--trace" in done.stderr and not done.stdout)
+
+
+def simulate(program):
+    """Figures that others have found for recorded streams are found again; a large cluster is no trouble."""
+    for name, none, even, flow in (("mixed", "1.344", 1.147, 1.014), ("phased", "1.449", 1.258, 1.075)):
+        path = REAL / "traces" / f"esft_stream_{name}_B256.csv"
+        if not path.exists():
+            print(f"skipped: {path.relative_to(ROOT.parent)} (not there)", flush=True)
+            continue
+        out = call(program, "simulate", path, "--num-redundant-experts", 16, "--interval", 8)[0]
+        rows = {row.split()[0]: row.replace("x", "").split() for row in out.splitlines() if " | " in row}
+        expect(f"{name}: nothing balanced, {none}", rows["none"][4] == none)
+        expect(f"{name}: DeepSeek's plans, {even} even, {flow} by flow",
+               abs(float(rows["reference"][4]) - even) < 0.0011 and abs(float(rows["reference"][5]) - flow) < 0.0011)
+        expect(f"{name}: few moves are better, with a twentieth of the bytes",
+               float(rows["incremental"][5]) < float(rows["reference"][5]) and
+               float(rows["incremental"][8]) < 0.05 * float(rows["reference"][8]))
+        expect(f"{name}: and predicted to be faster", float(rows["incremental"][11]) < float(rows["reference"][11]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "stream.csv")
+        path.write_text("".join(f"{b},{i}," + ",".join(str((e * 37 + b * 11 + i) % 101 * 20) for e in range(256)) + "\n"
+                                for b in range(24) for i in range(4)))
+        out = call(program, "simulate", "--ranks", 1024, "--nodes", 128, "--num-redundant-experts", 768, "--interval", 8,
+                   path)[0]
+        expect("1,024 ranks on 128 nodes", "1024 ranks on 128 nodes" in out and
+               len(re.findall(r"^(?:reference|balanced|incremental) .* \d", out, re.M)) == 3)
+        for text, words in (("0,0,1,2\n0,1,3\n", "line 2: 1 counts"), ("0,0,1,x\n", "line 1: whole numbers"),
+                            ("0,0,1,2\n1,1,1,2\n", "batch 1, layer 1 stands where layer 0"), ("", "no batch")):
+            path.write_text(text)
+            expect(words, words in call(program, "simulate", path, code=65)[1])
+
+
+CASES = {case.__name__: case for case in (reference, policies, bounds, diff, poc, refused, trace, simulate)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
