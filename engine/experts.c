@@ -38,7 +38,6 @@ static void count_rows(struct experts *e, const struct grid *g, int layer)
     meter_layer(&e->meter, &e->dispatch, e->placement, layer);
     if (e->load)
         load_add(e->load, layer, e->dispatch.wanted, g->ranks);
-    trace_layer(e->trace, layer, e->dispatch.wanted);
 }
 
 static enum status choose(struct experts *e, struct step *s, int layer, struct matrix normed)
@@ -101,6 +100,7 @@ enum status experts_forward(struct experts *e, struct step *s, int layer, struct
     TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->expert, s->own.count,
                       c->choices));
     count_rows(e, s->grid, c->layer[layer].expert_layer);
+    trace_layer(e->trace, c->layer[layer].expert_layer, e->dispatch.wanted, e->expert, s->own.count);
     TRY(dispatch_send(&e->dispatch, normed, on_input ? e->weight : NULL, &arrivals));
 
     watch_enter(WATCH_EXPERTS, layer);

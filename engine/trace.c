@@ -6,9 +6,12 @@
 #include "eplb/trace_read.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
-enum { VARINT_BYTES = 10 };
+#define ROUTES_MAGIC "SWYROUTE"
+
+enum { VARINT_BYTES = 10, ROUTES_VERSION = 1 };
 
 static size_t write_varint(unsigned char *out, uint64_t value)
 {
@@ -21,10 +24,27 @@ static size_t write_varint(unsigned char *out, uint64_t value)
 }
 
 /* What cannot be written is told at the end: steps do not wait for it. */
-static void put(struct trace *t, const void *bytes, size_t count)
+static void put(struct trace *t, FILE *out, const void *bytes, size_t count)
 {
-    if (t->error == 0 && fwrite(bytes, 1, count, t->out) != count)
+    if (t->error == 0 && fwrite(bytes, 1, count, out) != count)
         t->error = errno ? errno : EIO;
+}
+
+/* The lowest byte first, on any machine. */
+static void put_number(struct trace *t, FILE *out, uint32_t value, int bytes)
+{
+    unsigned char byte[4];
+
+    for (int i = 0; i < bytes; i++)
+        byte[i] = (unsigned char)(value >> 8 * i);
+    put(t, out, byte, (size_t)bytes);
+}
+
+static void put_head(struct trace *t, FILE *out, const char *magic, const uint32_t *numbers, int count)
+{
+    put(t, out, magic, strlen(magic));
+    for (int i = 0; i < count; i++)
+        put_number(t, out, numbers[i], 4);
 }
 
 enum status trace_open(struct trace *t, struct arena *arena, const char *path, int layers, int ranks,
@@ -43,14 +63,27 @@ enum status trace_open(struct trace *t, struct arena *arena, const char *path, i
     open.out = fopen(path, "we");
     if (!open.out)
         return FAIL(STATUS_IO, "--trace %s: %s", path, strerror(errno));
-    put(&open, TRACE_READ_MAGIC, strlen(TRACE_READ_MAGIC));
-    for (int i = 0; i < 4; i++) {
-        unsigned char bytes[4] = {(unsigned char)head[i], (unsigned char)(head[i] >> 8),
-                                  (unsigned char)(head[i] >> 16), (unsigned char)(head[i] >> 24)};
-
-        put(&open, bytes, sizeof bytes);
-    }
+    put_head(&open, open.out, TRACE_READ_MAGIC, head, sizeof head / sizeof head[0]);
     *t = open;
+    return STATUS_OK;
+}
+
+enum status trace_routes(struct trace *t, const char *path, int rank, int layers, int experts, int choices)
+{
+    const uint32_t head[] = {ROUTES_VERSION, (uint32_t)layers, (uint32_t)rank, (uint32_t)experts,
+                             (uint32_t)choices};
+    char name[PATH_MAX];
+
+    if (experts > UINT16_MAX)
+        return FAIL(STATUS_USAGE, "--trace-routes: %d experts are more than 2 bytes can tell apart", experts);
+    if (snprintf(name, sizeof name, "%s.routes.%d", path, rank) >= (int)sizeof name)
+        return FAIL(STATUS_IO, "--trace %.80s...: the path is too long", path);
+    t->routes = fopen(name, "we");
+    if (!t->routes)
+        return FAIL(STATUS_IO, "--trace-routes: %s: %s", name, strerror(errno));
+    t->path = path;
+    t->choices = choices;
+    put_head(t, t->routes, ROUTES_MAGIC, head, sizeof head / sizeof head[0]);
     return STATUS_OK;
 }
 
@@ -58,20 +91,16 @@ static void write_step(struct trace *t)
 {
     unsigned char head[1 + VARINT_BYTES] = "S";
 
-    put(t, head, 1 + write_varint(head + 1, t->used));
-    put(t, t->record, t->used);
+    put(t, t->out, head, 1 + write_varint(head + 1, t->used));
+    put(t, t->out, t->record, t->used);
 }
 
-void trace_layer(struct trace *t, int layer, const int32_t *wanted)
+static void add_counts(struct trace *t, int layer, const int32_t *wanted)
 {
-    ptrdiff_t cells;
-    int32_t *last;
+    ptrdiff_t cells = (ptrdiff_t)t->ranks * t->experts;
+    int32_t *last = t->last + layer * cells;
     uint64_t same = 0;
 
-    if (!t)
-        return;
-    cells = (ptrdiff_t)t->ranks * t->experts;
-    last = t->last + layer * cells;
     if (layer == 0)
         t->used = 0;
     for (ptrdiff_t i = 0; i < cells; i++) {
@@ -92,13 +121,30 @@ void trace_layer(struct trace *t, int layer, const int32_t *wanted)
         write_step(t);
 }
 
+void trace_layer(struct trace *t, int layer, const int32_t *wanted, const int32_t *expert, int rows)
+{
+    if (!t)
+        return;
+    if (t->out)
+        add_counts(t, layer, wanted);
+    if (!t->routes)
+        return;
+    put_number(t, t->routes, (uint32_t)rows, 4);
+    for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * t->choices; i++)
+        put_number(t, t->routes, (uint32_t)expert[i], 2);
+}
+
+static void close_file(struct trace *t, FILE **out)
+{
+    if (*out && fclose(*out) != 0 && t->error == 0)
+        t->error = errno;
+    *out = NULL;
+}
+
 enum status trace_close(struct trace *t)
 {
-    if (!t->out)
-        return STATUS_OK;
-    if (fclose(t->out) != 0 && t->error == 0)
-        t->error = errno;
-    t->out = NULL;
+    close_file(t, &t->out);
+    close_file(t, &t->routes);
     if (t->error)
         return FAIL(STATUS_IO, "--trace %s: %s", t->path, strerror(t->error));
     return STATUS_OK;

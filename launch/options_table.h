@@ -149,6 +149,7 @@ struct options {
     bool literal_text;
     const char *stats; /* NULL: none */
     const char *trace; /* likewise */
+    bool trace_routes;
 
     /* what is generated */
     int max_tokens;

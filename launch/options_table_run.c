@@ -22,6 +22,11 @@ static const struct options_row rows[] = {
      .help =
          "record in FILE how many rows of each rank went to each expert, step by step, for eplb simulate and "
          "scripts/plot_load"},
+    {.name = "trace-routes",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(trace_routes),
+     .commands = OPTIONS_GENERATE,
+     .help = "with --trace: every rank records the experts of each of its rows as well, in FILE.routes.RANK"},
     {.name = "json",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(json),

@@ -63,14 +63,18 @@ static enum status check_request(const struct options *o, const struct config *c
 /* From here on every step is recorded. */
 static enum status open_trace(struct serve *s)
 {
-    const struct session *session = &s->session;
-    const struct config *c = &session->engine.config;
+    const struct options *o = s->session.options;
+    const struct config *c = &s->session.engine.config;
+    const struct process *p = &s->session.process;
 
-    if (!session->options->trace || session->process.rank != 0)
+    if (!o->trace || (p->rank != 0 && !o->trace_routes))
         return STATUS_OK;
-    TRY(arena_open(&s->arena, "the trace", TRACE_BYTES));
-    TRY(trace_open(&s->trace, &s->arena, session->options->trace, c->expert_layers, session->process.ranks,
-                   c->experts));
+    if (p->rank == 0) {
+        TRY(arena_open(&s->arena, "the trace", TRACE_BYTES));
+        TRY(trace_open(&s->trace, &s->arena, o->trace, c->expert_layers, p->ranks, c->experts));
+    }
+    if (o->trace_routes)
+        TRY(trace_routes(&s->trace, o->trace, p->rank, c->expert_layers, c->experts, c->choices));
     s->session.engine.model.experts.trace = &s->trace;
     return STATUS_OK;
 }
@@ -112,8 +116,7 @@ static enum status generate(struct serve *s)
     TRY(process_agree(p, generate_open(&s->generate, &s->session.engine, &options)));
     TRY(process_agree(p, open_trace(s)));
     TRY(generate_run(&s->generate, &refused));
-    if (p->rank == 0)
-        status = trace_close(&s->trace);
+    status = trace_close(&s->trace);
     if (status == STATUS_OK && p->rank == 0 && o->stats)
         status = summary_write(&s->generate.summary, o->stats);
     if (status == STATUS_OK && p->rank == 0)

@@ -236,6 +236,27 @@ def recorded(data):
     return (version, layers, ranks, experts), steps
 
 
+def routes(program, path, prompts, plain):
+    """--trace-routes: the experts of every row; counted, they are the trace."""
+    out = program.answers(3, "generate", "-m", ROOT / "models" / "demo", "--temp", 0, "--max-tokens", 12,
+                          "--trace", path, "--trace-routes", stdin=prompts)
+    (_, layers, ranks, experts), steps = recorded(path.read_bytes())
+    expect("the answers are those of a run without routes", out == plain)
+    for rank in range(ranks):
+        data = pathlib.Path(f"{path}.routes.{rank}").read_bytes()
+        if data[:8] != b"SWYROUTE" or struct.unpack_from("<5I", data, 8) != (1, layers, rank, experts, 1):
+            fail(f"rank {rank}: another head of routes")
+        at = 28
+        for number, step in enumerate(steps):
+            for table in step:
+                rows = struct.unpack_from("<I", data, at)[0]
+                chosen = struct.unpack_from(f"<{rows}H", data, at + 4)
+                at += 4 + 2 * rows
+                if [chosen.count(e) for e in range(experts)] != table[rank * experts:(rank + 1) * experts]:
+                    fail(f"rank {rank}, step {number}: routes and counts differ")
+        expect(f"rank {rank}: the routes are those that were counted", at == len(data))
+
+
 def trace(program):
     """--trace records what ran: rows and imbalance are those that the run itself reports, at any number of ranks."""
     prompts = b"In the beginning God created\nint main(void) {\nThe Lord is my\n"
@@ -268,6 +289,7 @@ def trace(program):
         out = call(program, "simulate", "--ranks", 4, "--interval", "2,4", "--num-redundant-experts", "0,8", path)[0]
         expect("the trace is replayed", f"{len(steps)} batches, 3 layers, 64 experts; 4 ranks" in out and
                len(re.findall("^incremental ", out, re.M)) == 4)
+        routes(program, path, prompts, plain)
         data = path.read_bytes()
         for broken, words in ((data[:-1], "ends in the middle of step"), (data[:20], "ends in its head"),
                               (data[:8] + b"\2" + data[9:], "of version 2"), (data + b"X", "does not begin as a step")):
