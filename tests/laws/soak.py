@@ -2,12 +2,13 @@
 # soak.py - many random requests at once get what each gets alone, and memory does not grow
 #
 # SPDX-License-Identifier: Apache-2.0
-"""soak.py BINARY MPIEXEC [--requests N] [--ranks P] [--seed S]
+"""soak.py BINARY MPIEXEC [--requests N] [--ranks P] [--seed S] [--alone BINARY]
 
 Random requests with fields of all kinds, shared beginnings, wrong lines and cancels go through a pool that holds few of
 them, so that pages are shared, found again and taken away. The same requests then run one at a time, without a prefix
 cache: every answer must be equal, and of a cancelled one what it had. Resident memory of the ranks is read at a quarter
-of the answers and at the end.
+of the answers and at the end. --alone names another build of the program for the requests one at a time: under a
+sanitizer they would take hours.
 """
 
 import argparse
@@ -176,6 +177,7 @@ def main():
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--alone")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     r = random.Random(arguments.seed)
@@ -189,7 +191,7 @@ def main():
         if r.random() < .05:
             lines.append((json.dumps({"cancel": r.choice(requests[max(0, len(once) - 20):len(once)])["id"]}) + "\n").encode())
 
-    alone = Run(program, 1, *ALONE)
+    alone = Run(Program(arguments.alone or arguments.binary, arguments.mpiexec), 1, *ALONE)
     count = sum(len(names(request)) for request in requests)
     alone.finish(once, count)
     pressed = Run(program, arguments.ranks, *PRESSED)
