@@ -119,7 +119,7 @@ static void random_shape(struct shape *s, struct grid *g, struct comm *world, in
 {
     s->tensor = divisor(ranks_size);
     assert_ok(grid_shape(g, ranks_size, ranks_rank, s->tensor, 0));
-    g->world = world;
+    g->world = g->rows = world;
     s->width = 2 + below(&common, MAX_WIDTH - 1);
     s->choices = 1 + below(&common, MAX_CHOICES);
     s->hot = below(&common, 3) == 0 ? below(&common, ranks_size) : -1;
@@ -303,7 +303,7 @@ static void crowd(struct comm *world, struct kernels *kernels)
 
     fresh();
     assert_ok(grid_shape(&g, ranks_size, ranks_rank, 0, 0));
-    g.world = world;
+    g.world = g.rows = world;
     assert_ok(placement_spread(&p, &arena, 1, ranks_size, ranks_size, 1));
     assert_ok(dispatch_open(&d, &arena, &g, kernels, &p, 4, 1, 2));
     assert_all(dispatch_plan(&d, &p, 0, expert, ranks_rank == 0, 2) == STATUS_BUG);
