@@ -10,6 +10,7 @@
 #endif
 #include "kernels/reference/reference.h"
 
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +24,7 @@ static const float FRAME = 12345.5f;
 static const float RUBBISH = -777.25f;
 
 static unsigned long long seed;
+static int most_rounds = INT_MAX;
 static uint64_t state;
 static struct arena host;
 
@@ -48,6 +50,8 @@ void agree_start(int argc, char **argv)
 {
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) : DEFAULT_SEED;
     state = seed;
+    if (argc > 2)
+        most_rounds = atoi(argv[2]);
     printf("seed %llu\n", seed);
 }
 
@@ -145,6 +149,7 @@ static bool open_backend(const struct backend *backend, int threads, struct kern
 
 void agree_each(int rounds, void (*check)(struct kernels *reference, struct kernels *k))
 {
+    rounds = rounds < most_rounds ? rounds : most_rounds;
     for (int b = 0; b < BACKEND_COUNT; b++) {
         for (int threads = 1; threads <= AGREE_THREADS; threads++) {
             struct kernels *reference, *k;
@@ -178,6 +183,7 @@ void agree_each_law(int rounds, void (*check)(struct kernels **k))
 {
     struct kernels *k[AGREE_THREADS];
 
+    rounds = rounds < most_rounds ? rounds : most_rounds;
     for (int i = 0; i < AGREE_THREADS; i++)
         if (reference_open(&k[i]) != STATUS_OK)
             fail_msg("%s", status_text());

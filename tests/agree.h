@@ -11,7 +11,8 @@
 
 enum { AGREE_THREADS = 3 };
 
-/* The seed is the program's first argument, or a fixed number; it is printed. */
+/* The seed is the first argument of the program, or a fixed number; it is printed. The second, if there, is
+ * the most rounds that a check runs. */
 void agree_start(int argc, char **argv);
 
 /* Runs `check` `rounds` times for each backend beside the reference, with 1, 2 and 3 threads in turn. A
