@@ -12,8 +12,8 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -71,6 +71,11 @@ static const range *find(uintptr_t at)
     return latest;
 }
 
+static size_t cells_bytes(size_t bytes)
+{
+    return (bytes + GRAIN - 1) / GRAIN * sizeof(cell);
+}
+
 void hostgpu_race_memory(void *p, size_t bytes, bool shared)
 {
     std::lock_guard<std::mutex> held(lock());
@@ -79,13 +84,14 @@ void hostgpu_race_memory(void *p, size_t bytes, bool shared)
 
     latest = nullptr;
     if (old != ranges().end()) {
-        free(old->second.cells);
+        munmap(old->second.cells, cells_bytes(old->second.bytes));
         ranges().erase(old);
     }
     if (bytes == 0)
         return;
-    void *cells = calloc((bytes + GRAIN - 1) / GRAIN, sizeof(cell));
-    if (!cells)
+    void *cells = mmap(nullptr, cells_bytes(bytes), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (cells == MAP_FAILED)
         hostgpu_fail("no memory to watch %zu bytes for races", bytes);
     ranges()[start] = {start, bytes, shared, (struct cell *)cells};
 }
