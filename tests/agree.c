@@ -406,6 +406,13 @@ void agree_ok(struct kernels *k, const char *what, enum status status)
         fail_msg("%s, seed %llu: %s: %s (%s)", k->name, seed, what, status_text(), status_place());
 }
 
+void agree_equal(struct kernels *k, const char *what, const float *got, const float *want, int rows,
+                 int columns)
+{
+    for (int t = 0; t < rows; t++)
+        agree_same(k, what, t, got + (ptrdiff_t)t * columns, want + (ptrdiff_t)t * columns, columns);
+}
+
 void agree_near(struct kernels *k, const char *what, const float *got, const float *want, int rows,
                 int columns)
 {

@@ -85,6 +85,10 @@ void agree_close(struct kernels *k, const char *what, int row, int column, float
 /* Fails unless `count` floats have the same bytes; `what` and `row` go into the message. */
 void agree_same(struct kernels *k, const char *what, int row, const float *got, const float *want, int count);
 
+/* The same for rows [rows, columns]. */
+void agree_equal(struct kernels *k, const char *what, const float *got, const float *want, int rows,
+                 int columns);
+
 /* Rows [rows, columns], equal but for what the backend loses of a factor. */
 void agree_near(struct kernels *k, const char *what, const float *got, const float *want, int rows,
                 int columns);

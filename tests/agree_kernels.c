@@ -4,9 +4,9 @@
  *
  * Backends may add in another order and fuse a product into its sum; so a sum of n terms may differ by what
  * rounding can do to both: 2 n u sum |terms|, with u = 2^-24. A lost or doubled term is orders of magnitude
- * more. Transcendental functions may be off by 2^-19 of their value (32 units in the last place: a short
- * polynomial with a reduced argument). Everything else, above all each choice and each copy, is equal to the
- * bit. */
+ * more. Products have their own program, agree_multiply. Transcendental functions may be off by 2^-19 of
+ * their value (32 units in the last place: a short polynomial with a reduced argument). Everything else,
+ * above all each choice and each copy, is equal to the bit. */
 #include "agree.h"
 
 #include <math.h>
@@ -20,13 +20,6 @@ static const double FUNCTION = 0x1p-19;
 static int draw_rows(void)
 {
     return agree_chance(5) ? 0 : agree_width(70);
-}
-
-static void same_rows(struct kernels *k, const char *what, const float *got, const float *want, int rows,
-                      int columns)
-{
-    for (int t = 0; t < rows; t++)
-        agree_same(k, what, t, got + (ptrdiff_t)t * columns, want + (ptrdiff_t)t * columns, columns);
 }
 
 /* -- embed, copies
@@ -52,7 +45,7 @@ static void check_embed(struct kernels *reference, struct kernels *k)
     if (agree_split() > 0.0) /* numbers of more bits than two planes hold */
         agree_near(k, "embed", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
     else
-        same_rows(k, "embed", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
+        agree_equal(k, "embed", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
 }
 
 static void check_gather(struct kernels *reference, struct kernels *k)
@@ -72,7 +65,7 @@ static void check_gather(struct kernels *reference, struct kernels *k)
         out[i] = agree_framed(backend, rows, width, NULL);
         agree_ok(backend, "gather", backend->gather(backend, out[i].view, x.view, which, scale));
     }
-    same_rows(k, "gather", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
+    agree_equal(k, "gather", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
 }
 
 static void check_join(struct kernels *reference, struct kernels *k)
@@ -94,7 +87,7 @@ static void check_join(struct kernels *reference, struct kernels *k)
         out[i] = agree_framed(backend, rows, width, NULL);
         agree_ok(backend, "join", backend->join(backend, out[i].view, there, widths, count));
     }
-    same_rows(k, "join", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
+    agree_equal(k, "join", agree_content(k, &out[1]), agree_content(reference, &out[0]), rows, width);
 }
 
 static void check_add(struct kernels *reference, struct kernels *k)
@@ -110,7 +103,7 @@ static void check_add(struct kernels *reference, struct kernels *k)
         x[i] = agree_framed(backend, rows, width, left);
         agree_ok(backend, "add", backend->add(backend, x[i].view, y.view));
     }
-    same_rows(k, "add", agree_content(k, &x[1]), agree_content(reference, &x[0]), rows, width);
+    agree_equal(k, "add", agree_content(k, &x[1]), agree_content(reference, &x[0]), rows, width);
 }
 
 /* -- norm, rotate, activate, combine
@@ -261,166 +254,6 @@ static void check_combine(struct kernels *reference, struct kernels *k)
                     2.0 * (choices + 2) * U * (choices + 2));
 }
 
-/* -- multiply
- * ---------------------------------------------------------------------------------------------------------
- */
-
-/* 2 K u sum |x w| */
-static double product_bound(const float *x, const float *w, int count)
-{
-    double sum = 0.0;
-
-    for (int i = 0; i < count; i++)
-        sum += fabs((double)x[i] * (double)w[i]);
-    return (2.0 * (count + 1) * U + agree_split()) * sum;
-}
-
-static void check_multiply(struct kernels *reference, struct kernels *k)
-{
-    int rows = draw_rows(), outputs = agree_chance(5) ? 0 : agree_width(150);
-    int inputs = agree_width(agree_chance(10) ? 3000 : 300);
-    struct tensor tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
-    float *content = agree_random_rows(rows, inputs);
-    float *bias = agree_chance(40) ? agree_random_rows(1, outputs) : NULL;
-    float *got[2];
-
-    for (int i = 0; i < 2; i++) {
-        struct kernels *backend = i == 0 ? reference : k;
-        struct weight w = agree_weight(backend, &tensor, 0, outputs);
-        struct framed x = agree_framed(backend, rows, inputs, content);
-        struct framed out = agree_framed(backend, rows, outputs, NULL);
-        float *there = bias ? agree_upload(backend, bias, (size_t)outputs) : NULL;
-
-        agree_ok(backend, "multiply", backend->multiply(backend, out.view, x.view, &w, there));
-        got[i] = agree_content(backend, &out);
-    }
-    for (int i = 0; i < rows * outputs; i++) {
-        const float *x = content + (ptrdiff_t)(i / outputs) * inputs;
-        double bound = product_bound(x, tensor.values + (ptrdiff_t)(i % outputs) * inputs, inputs);
-
-        agree_close(k, "product", i / outputs, i % outputs, got[1][i], got[0][i],
-                    bound + (bias ? 4.0 * inputs * U : 0));
-    }
-}
-
-/* So that experts can move between ranks. */
-static void check_copied_weight(struct kernels *reference, struct kernels *k)
-{
-    int rows = agree_width(20), outputs = agree_width(150), inputs = agree_width(200);
-    struct tensor tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
-    struct weight w = agree_weight(k, &tensor, 0, outputs), copy;
-    struct framed x = agree_framed(k, rows, inputs, agree_random_rows(rows, inputs));
-    struct framed out = agree_framed(k, rows, outputs, NULL), again = agree_framed(k, rows, outputs, NULL);
-    void *bytes = agree_take(w.bytes, 1);
-
-    (void)reference;
-    agree_ok(k, "weight", kernels_weight(k, tensor.dtype, outputs, inputs, "copy", &copy));
-    assert_int_equal(copy.bytes, w.bytes);
-    agree_ok(k, "download", k->download(k, bytes, w.data, w.bytes));
-    agree_ok(k, "upload", k->upload(k, copy.data, bytes, w.bytes));
-    agree_ok(k, "multiply", k->multiply(k, out.view, x.view, &w, NULL));
-    agree_ok(k, "multiply", k->multiply(k, again.view, x.view, &copy, NULL));
-    same_rows(k, "product by a copied weight", agree_content(k, &again), agree_content(k, &out), rows,
-              outputs);
-}
-
-struct expert_shape {
-    int width, inner, slots;
-    struct tensor gate_up[6], down[6];
-};
-
-/* What rounding can do to one row of an expert, [width] bounds. */
-static void expert_bounds(const struct expert_shape *shape, int slot, const float *x, double *bounds)
-{
-    int D = shape->width, F = shape->inner;
-    const float *gate_up = shape->gate_up[slot].values, *down = shape->down[slot].values;
-    double *inner = agree_take((size_t)F, sizeof *inner), *error = agree_take((size_t)F, sizeof *error);
-
-    for (int f = 0; f < F; f++) {
-        const float *gate_row = gate_up + (ptrdiff_t)f * D, *up_row = gate_up + (ptrdiff_t)(F + f) * D;
-        double gate = 0.0, up = 0.0, silu;
-
-        for (int d = 0; d < D; d++) {
-            gate += (double)x[d] * (double)gate_row[d];
-            up += (double)x[d] * (double)up_row[d];
-        }
-        silu = gate / (1.0 + exp(-gate));
-        inner[f] = fabs(silu * up);
-        /* The slope of silu is below 1.1. */
-        error[f] = 1.1 * product_bound(x, gate_row, D) * fabs(up) + product_bound(x, up_row, D) * fabs(silu) +
-                   2.0 * FUNCTION * inner[f];
-    }
-    for (int d = 0; d < D; d++) {
-        double sum = 0.0, carried = 0.0;
-
-        for (int f = 0; f < F; f++) {
-            sum += inner[f] * fabs((double)down[(ptrdiff_t)d * F + f]);
-            carried += error[f] * fabs((double)down[(ptrdiff_t)d * F + f]);
-        }
-        bounds[d] = carried + (2.0 * (F + 1) * U + agree_split()) * (sum + carried);
-    }
-}
-
-/* Rows dealt to slots at random, some slots empty; order and first as in struct expert_batch. */
-static void deal_rows(int rows, int slots, int32_t *order, int32_t *first, int32_t *slot_of)
-{
-    int place = 0;
-
-    for (int n = 0; n < rows; n++)
-        slot_of[n] = agree_chance(40) ? 0 : agree_between(0, slots - 1);
-    for (int s = 0; s < slots; s++) {
-        first[s] = place;
-        for (int n = 0; n < rows; n++)
-            if (slot_of[n] == s)
-                order[place++] = n;
-        agree_shuffle(order + first[s], place - first[s]);
-    }
-    first[slots] = place;
-}
-
-static void check_experts(struct kernels *reference, struct kernels *k)
-{
-    struct expert_shape shape = {agree_width(120), agree_width(90), agree_between(1, 6), {{0}}, {{0}}};
-    int rows = draw_rows(), D = shape.width;
-    float *content = agree_random_rows(rows, D);
-    int32_t *order = agree_take((size_t)rows, sizeof *order),
-            *slot_of = agree_take((size_t)rows, sizeof *slot_of);
-    double *bounds = agree_take((size_t)D, sizeof *bounds);
-    int32_t first[7];
-    float *got[2];
-
-    deal_rows(rows, shape.slots, order, first, slot_of);
-    for (int s = 0; s < shape.slots; s++) {
-        shape.gate_up[s] = agree_tensor(agree_dtype(), 2 * shape.inner, D, agree_chance(50));
-        shape.down[s] = agree_tensor(shape.gate_up[s].dtype, D, shape.inner, agree_chance(50));
-    }
-    for (int i = 0; i < 2; i++) {
-        struct kernels *backend = i == 0 ? reference : k;
-        struct weight gate_up[6], down[6];
-        struct framed x = agree_framed(backend, rows, D, content), out = agree_framed(backend, rows, D, NULL);
-        struct expert_batch batch = {.out = out.view,
-                                     .x = x.view,
-                                     .order = order,
-                                     .first = first,
-                                     .slots = shape.slots,
-                                     .gate_up = gate_up,
-                                     .down = down,
-                                     .scratch = agree_framed(backend, rows, 2 * shape.inner, NULL).view};
-
-        for (int s = 0; s < shape.slots; s++) {
-            gate_up[s] = agree_weight(backend, &shape.gate_up[s], 0, 2 * shape.inner);
-            down[s] = agree_weight(backend, &shape.down[s], 0, D);
-        }
-        agree_ok(backend, "multiply_experts", backend->multiply_experts(backend, &batch));
-        got[i] = agree_content(backend, &out);
-    }
-    for (int n = 0; n < rows; n++) {
-        expert_bounds(&shape, slot_of[n], content + (ptrdiff_t)n * D, bounds);
-        for (int d = 0; d < D; d++)
-            agree_close(k, "expert result", n, d, got[1][n * D + d], got[0][n * D + d], bounds[d]);
-    }
-}
-
 /* -- route, candidates
  * ------------------------------------------------------------------------------------------------ */
 
@@ -558,16 +391,8 @@ AGREES(norm, 24)
 AGREES(rotate, 30)
 AGREES(activate, 18)
 AGREES(combine, 24)
-AGREES(multiply, 36)
-AGREES(experts, 24)
 AGREES(route, 36)
 AGREES(candidates, 24)
-
-static void a_copied_weight_multiplies_alike(void **unused)
-{
-    (void)unused;
-    agree_each(12, check_copied_weight);
-}
 
 static void shapes_that_contradict_are_refused(void **unused)
 {
@@ -586,11 +411,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(rotate_agrees_with_the_reference),
         cmocka_unit_test(activate_agrees_with_the_reference),
         cmocka_unit_test(combine_agrees_with_the_reference),
-        cmocka_unit_test(multiply_agrees_with_the_reference),
-        cmocka_unit_test(experts_agrees_with_the_reference),
         cmocka_unit_test(route_agrees_with_the_reference),
         cmocka_unit_test(candidates_agrees_with_the_reference),
-        cmocka_unit_test(a_copied_weight_multiplies_alike),
         cmocka_unit_test(shapes_that_contradict_are_refused),
     };
 
