@@ -5,11 +5,9 @@
  * For each entry that sums or calls a function: the result of a row is equal to the bit whether it is
  * computed alone or among 2, 7, 33 or 65 rows, by 1, 2 or 3 threads, and by a rank that holds all columns or
  * heads or only some of them. Attention has its own program, agree_attention. */
-#include "agree.h"
+#include "kernels/agree/agree_law.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include <string.h>
 
 enum { ROWS = 65, SLOTS = 5 };
 
@@ -110,6 +108,7 @@ static void check_multiply(struct kernels **k)
     struct trial trial = {run_multiply, &p, "product", outputs};
     float *whole;
 
+    agree_shape("[%d, %d] by %s [%d, %d]", ROWS, inputs, dtype_name(tensor.dtype), outputs, inputs);
     hold_columns(k, &p, &tensor, bias, 0, outputs);
     whole = run_alone(k, &trial);
     run_together(k, &trial, whole);
@@ -150,6 +149,7 @@ static void check_norm(struct kernels **k)
     struct normed n = {.x = agree_random_rows(ROWS, width), .width = width};
     struct trial trial = {run_norm, &n, "rms_norm", width};
 
+    agree_shape("[%d, %d]", ROWS, width);
     for (int i = 0; i < AGREE_THREADS; i++)
         n.gain[i] = agree_upload(k[i], gain, (size_t)width);
     run_together(k, &trial, run_alone(k, &trial));
@@ -197,6 +197,7 @@ static void check_rotate(struct kernels **k)
     int head = agree_between(0, heads - 1);
     float *whole;
 
+    agree_shape("%d rows, %d heads of %d", ROWS, heads, width);
     s.r.temperature_scale = s.r.frequency ? 0.0f : 0.1f;
     for (int i = 0; i < width / 2; i++)
         frequency[i] = 1.0f / (1.0f + 3.0f * (float)i);
@@ -237,6 +238,7 @@ static void check_activate(struct kernels **k)
     struct trial trial = {run_activate, &s, "activation", width};
     float *whole;
 
+    agree_shape("[%d, %d]", ROWS, width);
     for (int i = 0; i < ROWS * 2 * width; i++)
         content[i] *= agree_chance(5) ? 100.0f : 6.0f;
     whole = run_alone(k, &trial);
@@ -282,6 +284,7 @@ static void check_route(struct kernels **k)
     struct choice s = {agree_random_rows(ROWS, experts), experts, {.choices = choices}};
     struct trial trial = {run_route, &s, "choice and weight", 2 * choices};
 
+    agree_shape("[%d, %d], %d choices", ROWS, experts, choices);
     s.r.score = (enum score_kind)agree_between(SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN);
     s.r.renormalise = agree_chance(50);
     run_together(k, &trial, run_alone(k, &trial));
@@ -324,6 +327,7 @@ static void check_combine(struct kernels **k)
                          .weight = agree_chance(50) ? agree_random_rows(ROWS, choices) : NULL};
     struct trial trial = {run_combine, &s, "combined row", width};
 
+    agree_shape("[%d, %d], %d choices", ROWS, width, choices);
     for (int i = 0; i < ROWS * choices; i++)
         place[i] = agree_between(-1, ROWS - 1);
     run_together(k, &trial, run_alone(k, &trial));
@@ -377,6 +381,7 @@ static void check_experts(struct kernels **k)
 
     s->width = trial.width = agree_width(120);
     s->inner = agree_width(90);
+    agree_shape("%d rows of %d through %d experts of %d", ROWS, s->width, SLOTS, s->inner);
     s->x = agree_random_rows(ROWS, s->width);
     for (int slot = 0; slot < SLOTS; slot++) {
         gate_up[slot] = agree_tensor(agree_dtype(), 2 * s->inner, s->width, agree_chance(50));
@@ -402,33 +407,14 @@ static void check_experts(struct kernels **k)
     }
 }
 
-/* -- the tests
- * -------------------------------------------------------------------------------------------------------- */
+/* -- the list --- */
 
-#define HOLDS(entry, rounds)                                                                                 \
-    static void the_law_holds_for_##entry(void **unused)                                                     \
+#define HOLDS(function, count)                                                                               \
     {                                                                                                        \
-        (void)unused;                                                                                        \
-        agree_each_law(rounds, check_##entry);                                                               \
+        .entry = #function, .promise = "same bytes in any company", .rounds = count, .law = check_##function \
     }
 
-HOLDS(multiply, 5)
-HOLDS(norm, 5)
-HOLDS(rotate, 8)
-HOLDS(activate, 5)
-HOLDS(route, 6)
-HOLDS(combine, 5)
-HOLDS(experts, 4)
-
-int main(int argc, char **argv)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_law_holds_for_multiply), cmocka_unit_test(the_law_holds_for_norm),
-        cmocka_unit_test(the_law_holds_for_rotate),   cmocka_unit_test(the_law_holds_for_activate),
-        cmocka_unit_test(the_law_holds_for_route),    cmocka_unit_test(the_law_holds_for_combine),
-        cmocka_unit_test(the_law_holds_for_experts),
-    };
-
-    agree_start(argc, argv);
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+const struct agree_check agree_law_checks[] = {
+    HOLDS(multiply, 5), HOLDS(norm, 5),    HOLDS(rotate, 8),  HOLDS(activate, 5),
+    HOLDS(route, 6),    HOLDS(combine, 5), HOLDS(experts, 4), {0},
+};

@@ -5,12 +5,10 @@
  *
  * Bounds as in agree_kernels.c. Some batches are large, as a backend may multiply many rows in another way.
  */
-#include "agree.h"
+#include "kernels/agree/agree_multiply.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include <string.h>
 
 static const double U = 0x1p-24;
 static const double FUNCTION = 0x1p-19;
@@ -43,6 +41,7 @@ static void check_multiply(struct kernels *reference, struct kernels *k)
     float *bias = agree_chance(40) ? agree_random_rows(1, outputs) : NULL;
     float *got[2];
 
+    agree_shape("[%d, %d] by %s [%d, %d]", rows, inputs, dtype_name(tensor.dtype), outputs, inputs);
     for (int i = 0; i < 2; i++) {
         struct kernels *backend = i == 0 ? reference : k;
         struct weight w = agree_weight(backend, &tensor, 0, outputs);
@@ -73,8 +72,9 @@ static void check_copied_weight(struct kernels *reference, struct kernels *k)
     void *bytes = agree_take(w.bytes, 1);
 
     (void)reference;
+    agree_shape("[%d, %d] by %s [%d, %d]", rows, inputs, dtype_name(tensor.dtype), outputs, inputs);
     agree_ok(k, "weight", kernels_weight(k, tensor.dtype, outputs, inputs, "copy", &copy));
-    assert_int_equal(copy.bytes, w.bytes);
+    agree_number(k, "the size of a copied weight", (long long)copy.bytes, (long long)w.bytes);
     agree_ok(k, "download", k->download(k, bytes, w.data, w.bytes));
     agree_ok(k, "upload", k->upload(k, copy.data, bytes, w.bytes));
     agree_ok(k, "multiply", k->multiply(k, out.view, x.view, &w, NULL));
@@ -148,6 +148,7 @@ static void check_experts(struct kernels *reference, struct kernels *k)
     int32_t first[7];
     float *got[2];
 
+    agree_shape("%d rows of %d through %d experts of %d", rows, D, shape.slots, shape.inner);
     deal_rows(rows, shape.slots, order, first, slot_of);
     for (int s = 0; s < shape.slots; s++) {
         shape.gate_up[s] = agree_tensor(agree_dtype(), 2 * shape.inner, D, agree_chance(50));
@@ -180,35 +181,9 @@ static void check_experts(struct kernels *reference, struct kernels *k)
     }
 }
 
-/* -- the tests
- * -------------------------------------------------------------------------------------------------------- */
-
-static void multiply_agrees_with_the_reference(void **unused)
-{
-    (void)unused;
-    agree_each(36, check_multiply);
-}
-
-static void experts_agree_with_the_reference(void **unused)
-{
-    (void)unused;
-    agree_each(24, check_experts);
-}
-
-static void a_copied_weight_multiplies_alike(void **unused)
-{
-    (void)unused;
-    agree_each(12, check_copied_weight);
-}
-
-int main(int argc, char **argv)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(multiply_agrees_with_the_reference),
-        cmocka_unit_test(experts_agree_with_the_reference),
-        cmocka_unit_test(a_copied_weight_multiplies_alike),
-    };
-
-    agree_start(argc, argv);
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+const struct agree_check agree_multiply_checks[] = {
+    {.entry = "multiply", .promise = "agrees with the reference", .rounds = 36, .agrees = check_multiply},
+    {.entry = "experts", .promise = "agrees with the reference", .rounds = 24, .agrees = check_experts},
+    {.entry = "copied_weight", .promise = "multiplies alike", .rounds = 12, .agrees = check_copied_weight},
+    {0},
+};

@@ -4,15 +4,13 @@
  *
  * Backends may add in another order and fuse a product into its sum; so a sum of n terms may differ by what
  * rounding can do to both: 2 n u sum |terms|, with u = 2^-24. A lost or doubled term is orders of magnitude
- * more. Products have their own program, agree_multiply. Transcendental functions may be off by 2^-19 of
+ * more. Products have a list of their own, agree_multiply. Transcendental functions may be off by 2^-19 of
  * their value (32 units in the last place: a short polynomial with a reduced argument). Everything else,
  * above all each choice and each copy, is equal to the bit. */
-#include "agree.h"
+#include "kernels/agree/agree_kernels.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include <string.h>
 
 static const double U = 0x1p-24;
 static const double FUNCTION = 0x1p-19;
@@ -33,6 +31,7 @@ static void check_embed(struct kernels *reference, struct kernels *k)
     int32_t *tokens = agree_take((size_t)rows, sizeof *tokens);
     struct framed out[2];
 
+    agree_shape("[%d, %d] of %s [%d, %d]", rows, width, dtype_name(tensor.dtype), vocabulary, width);
     for (int t = 0; t < rows; t++)
         tokens[t] = first + agree_between(0, vocabulary - 1);
     for (int i = 0; i < 2; i++) {
@@ -56,6 +55,7 @@ static void check_gather(struct kernels *reference, struct kernels *k)
     int32_t *which = agree_take((size_t)rows, sizeof *which);
     struct framed out[2];
 
+    agree_shape("[%d, %d] of [%d, %d]", rows, width, from, width);
     for (int n = 0; n < rows; n++)
         which[n] = agree_between(0, from - 1);
     for (int i = 0; i < 2; i++) {
@@ -79,6 +79,7 @@ static void check_join(struct kernels *reference, struct kernels *k)
         widths[b] = agree_chance(20) ? 0 : agree_width(70);
         width += widths[b];
     }
+    agree_shape("%d blocks into [%d, %d]", count, rows, width);
     blocks = agree_random_rows(rows, width);
     for (int i = 0; i < 2; i++) {
         struct kernels *backend = i == 0 ? reference : k;
@@ -96,6 +97,7 @@ static void check_add(struct kernels *reference, struct kernels *k)
     float *left = agree_random_rows(rows, width), *right = agree_random_rows(rows, width);
     struct framed x[2];
 
+    agree_shape("[%d, %d]", rows, width);
     for (int i = 0; i < 2; i++) {
         struct kernels *backend = i == 0 ? reference : k;
         struct framed y = agree_framed(backend, rows, width, right);
@@ -119,6 +121,7 @@ static void check_norm(struct kernels *reference, struct kernels *k)
     bool in_place = agree_chance(30);
     float *got[2];
 
+    agree_shape("[%d, %d]", rows, width);
     for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * width; i++)
         content[i] *= size;
     for (int i = 0; i < 2; i++) {
@@ -175,6 +178,7 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
     int32_t *positions = agree_take((size_t)rows, sizeof *positions);
     float *got_q[2], *got_k[2];
 
+    agree_shape("%d rows, %d and %d heads of %d, %d of them turned", rows, heads, kv_heads, width, r.rotated);
     for (int t = 0; t < rows; t++)
         positions[t] = agree_between(0, agree_chance(80) ? 9000 : 1000000);
     for (int i = 0; i < 2; i++) {
@@ -205,6 +209,7 @@ static void check_activate(struct kernels *reference, struct kernels *k)
     float *content = agree_random_rows(rows, 2 * width);
     float *got[2];
 
+    agree_shape("[%d, %d]", rows, width);
     for (ptrdiff_t i = 0; i < (ptrdiff_t)rows * 2 * width; i++)
         content[i] *= agree_chance(5) ? 200.0f : 8.0f;
     for (int i = 0; i < 2; i++) {
@@ -232,6 +237,7 @@ static void check_combine(struct kernels *reference, struct kernels *k)
     int32_t *place = agree_take((size_t)(rows * choices), sizeof *place);
     float *got[2];
 
+    agree_shape("[%d, %d], %d choices of %d results", rows, width, choices, results);
     for (int i = 0; i < rows * choices; i++)
         place[i] = agree_chance(10) ? -1 : agree_between(0, results - 1);
     for (int i = 0; i < 2; i++) {
@@ -289,6 +295,7 @@ static void check_route(struct kernels *reference, struct kernels *k)
     int32_t *expert[2];
     float *weight[2];
 
+    agree_shape("[%d, %d], %d choices", rows, experts, choices);
     for (int i = 0; i < 2; i++) {
         struct kernels *backend = i == 0 ? reference : k;
         struct framed l = agree_framed(backend, rows, experts, logits);
@@ -306,7 +313,7 @@ static void check_route(struct kernels *reference, struct kernels *k)
         agree_content(backend, &l);
     }
     for (int i = 0; i < rows * choices; i++) {
-        assert_int_equal(expert[1][i], expert[0][i]);
+        agree_number(k, "a choice", expert[1][i], expert[0][i]);
         if (plain)
             agree_close(k, "weight of a choice", i / choices, i % choices, weight[1][i], weight[0][i],
                         (2.0 * experts * U + FUNCTION) * (double)weight[0][i]);
@@ -322,6 +329,7 @@ static void check_candidates(struct kernels *reference, struct kernels *k)
     int32_t *which[2];
     float *values[2];
 
+    agree_shape("%d of [%d, %d]", keep, rows, columns);
     for (int i = 0; i < 2; i++) {
         struct kernels *backend = i == 0 ? reference : k;
         struct framed l = agree_framed(backend, rows, columns, logits);
@@ -332,7 +340,7 @@ static void check_candidates(struct kernels *reference, struct kernels *k)
         agree_content(backend, &l);
     }
     for (int i = 0; i < rows * keep; i++) {
-        assert_int_equal(which[1][i], which[0][i]);
+        agree_number(k, "a candidate", which[1][i], which[0][i]);
         agree_close(k, "candidate", i / keep, i % keep, values[1][i], values[0][i], 0.0);
     }
 }
@@ -340,6 +348,13 @@ static void check_candidates(struct kernels *reference, struct kernels *k)
 /* -- refusals
  * ---------------------------------------------------------------------------------------------------------
  */
+
+static void refuses(struct kernels *k, const char *entry, enum status got, enum status want)
+{
+    if (got != want)
+        agree_fail(k, "%s of shapes that contradict each other returns %d, not %d", entry, (int)got,
+                   (int)want);
+}
 
 static void check_refusals(struct kernels *reference, struct kernels *k)
 {
@@ -355,67 +370,42 @@ static void check_refusals(struct kernels *reference, struct kernels *k)
     int widths[2] = {2, 2};
 
     (void)reference;
-    assert_int_equal(k->weight_plan(k, &planned, DTYPE_I64, 3, 4), STATUS_BAD_INPUT);
-    assert_int_equal(k->embed(k, b, &w, rows, 0), STATUS_BUG);
-    assert_int_equal(k->rms_norm(k, b, a, NULL, 1e-5f), STATUS_BUG);
-    assert_int_equal(k->multiply(k, a, b, &w, NULL), STATUS_BUG);
-    assert_int_equal(k->multiply(k, b, c, &w, NULL), STATUS_BUG);
-    assert_int_equal(k->rotate(k, a, c, &rotation, 5, rows), STATUS_BUG);
-    assert_int_equal(k->rotate(k, a, a, &rotation, 4, rows), STATUS_BUG);
-    assert_int_equal(k->gather(k, b, a, rows, NULL), STATUS_BUG);
-    assert_int_equal(k->activate(k, a, b), STATUS_BUG);
-    assert_int_equal(k->add(k, a, b), STATUS_BUG);
-    assert_int_equal(k->add(k, a, c), STATUS_BUG);
-    assert_int_equal(k->join(k, a, a.data, widths, 2), STATUS_BUG);
+    refuses(k, "weight_plan", k->weight_plan(k, &planned, DTYPE_I64, 3, 4), STATUS_BAD_INPUT);
+    refuses(k, "embed", k->embed(k, b, &w, rows, 0), STATUS_BUG);
+    refuses(k, "rms_norm", k->rms_norm(k, b, a, NULL, 1e-5f), STATUS_BUG);
+    refuses(k, "multiply", k->multiply(k, a, b, &w, NULL), STATUS_BUG);
+    refuses(k, "multiply", k->multiply(k, b, c, &w, NULL), STATUS_BUG);
+    refuses(k, "rotate", k->rotate(k, a, c, &rotation, 5, rows), STATUS_BUG);
+    refuses(k, "rotate", k->rotate(k, a, a, &rotation, 4, rows), STATUS_BUG);
+    refuses(k, "gather", k->gather(k, b, a, rows, NULL), STATUS_BUG);
+    refuses(k, "activate", k->activate(k, a, b), STATUS_BUG);
+    refuses(k, "add", k->add(k, a, b), STATUS_BUG);
+    refuses(k, "add", k->add(k, a, c), STATUS_BUG);
+    refuses(k, "join", k->join(k, a, a.data, widths, 2), STATUS_BUG);
     route.expert = expert;
     route.weight = weight;
-    assert_int_equal(k->route(k, &route), STATUS_BUG);
-    assert_int_equal(k->candidates(k, a, 6, weight, expert), STATUS_BUG);
+    refuses(k, "route", k->route(k, &route), STATUS_BUG);
+    refuses(k, "candidates", k->candidates(k, a, 6, weight, expert), STATUS_BUG);
 }
 
-/* -- the tests
- * -------------------------------------------------------------------------------------------------------- */
+/* -- the list --- */
 
-#define AGREES(entry, rounds)                                                                                \
-    static void entry##_agrees_with_the_reference(void **unused)                                             \
+#define AGREES(function, count, words)                                                                       \
     {                                                                                                        \
-        (void)unused;                                                                                        \
-        agree_each(rounds, check_##entry);                                                                   \
+        .entry = #function, .promise = words, .rounds = count, .agrees = check_##function                    \
     }
 
-AGREES(embed, 12)
-AGREES(gather, 12)
-AGREES(join, 12)
-AGREES(add, 12)
-AGREES(norm, 24)
-AGREES(rotate, 30)
-AGREES(activate, 18)
-AGREES(combine, 24)
-AGREES(route, 36)
-AGREES(candidates, 24)
-
-static void shapes_that_contradict_are_refused(void **unused)
-{
-    (void)unused;
-    agree_each(3, check_refusals);
-}
-
-int main(int argc, char **argv)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(embed_agrees_with_the_reference),
-        cmocka_unit_test(gather_agrees_with_the_reference),
-        cmocka_unit_test(join_agrees_with_the_reference),
-        cmocka_unit_test(add_agrees_with_the_reference),
-        cmocka_unit_test(norm_agrees_with_the_reference),
-        cmocka_unit_test(rotate_agrees_with_the_reference),
-        cmocka_unit_test(activate_agrees_with_the_reference),
-        cmocka_unit_test(combine_agrees_with_the_reference),
-        cmocka_unit_test(route_agrees_with_the_reference),
-        cmocka_unit_test(candidates_agrees_with_the_reference),
-        cmocka_unit_test(shapes_that_contradict_are_refused),
-    };
-
-    agree_start(argc, argv);
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+const struct agree_check agree_kernels_checks[] = {
+    AGREES(embed, 12, "agrees with the reference"),
+    AGREES(gather, 12, "agrees with the reference"),
+    AGREES(join, 12, "agrees with the reference"),
+    AGREES(add, 12, "agrees with the reference"),
+    AGREES(norm, 24, "agrees with the reference"),
+    AGREES(rotate, 30, "agrees with the reference"),
+    AGREES(activate, 18, "agrees with the reference"),
+    AGREES(combine, 24, "agrees with the reference"),
+    AGREES(route, 36, "agrees with the reference"),
+    AGREES(candidates, 24, "agrees with the reference"),
+    AGREES(refusals, 3, "of shapes that contradict each other"),
+    {0},
+};

@@ -1,9 +1,17 @@
-/* agree.h - what the tests of backends share: the list of backends, random numbers, framed matrices, weights
+/* agree.h - does a backend compute what the reference computes, and does it keep the law?
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * A check gets open backends and draws its own shapes. Host memory comes from agree_take and is gone after
- * the check; backend memory is gone when the backend closes. All failures name the backend and the seed. */
+ * Lists of checks, one for each entry of the table (agree_kernels, agree_attention, agree_law), run on a
+ * backend over random shapes: by the tests on every backend of this machine, by `bench selftest` on the one
+ * that a run would take.
+ *
+ *     agree_start     the seed of all checks that follow
+ *     agree_run       one check; its failure is a sentence with backend, seed, shape and number
+ *
+ * The rest is for the checks. One gets open backends and draws its own shapes. Host memory comes from
+ * agree_take and is gone after the check; backend memory is gone when the backend closes. What does not agree
+ * ends the check where it is seen, by a jump back into agree_run. One thread at a time. */
 #ifndef AGREE_H
 #define AGREE_H
 
@@ -11,17 +19,40 @@
 
 enum { AGREE_THREADS = 3 };
 
-/* The seed is the first argument of the program, or a fixed number; it is printed. The second, if there, is
- * the most rounds that a check runs. */
-void agree_start(int argc, char **argv);
+/* Of one entry: compared with the reference, or, with another backend's table for each number of threads,
+ * with itself. One of the two functions is there. */
+struct agree_check {
+    const char *entry; /* NULL ends a list */
+    const char *promise;
+    int rounds;
+    void (*agrees)(struct kernels *reference, struct kernels *k);
+    void (*law)(struct kernels **k); /* k[0] ... k[AGREE_THREADS - 1] */
+};
 
-/* Runs `check` `rounds` times for each backend beside the reference, with 1, 2 and 3 threads in turn. A
- * backend that this machine lacks is reported as skipped by name. */
-void agree_each(int rounds, void (*check)(struct kernels *reference, struct kernels *k));
+/* How tables of a backend are opened. */
+struct agree_backend {
+    const char *name;
+    enum status (*open)(const struct agree_backend *b, int threads, struct kernels **out);
+    bool device;      /* as kernels/cuda: factors as two bf16 numbers, heads of a multiple of 16 */
+    int number;       /* for `open`: a path, a device */
+    const char *file; /* for `open`: a module */
+};
 
-/* The same for the law: the backend is opened with 1, 2 and 3 threads, k[0] ... k[2]. The reference is a
- * backend here. */
-void agree_each_law(int rounds, void (*check)(struct kernels **k));
+/* Draws begin at `seed`; no check has more than `most_rounds` rounds. */
+void agree_start(uint64_t seed, int most_rounds);
+
+/* The rounds of a check, with 1, 2 and 3 threads in turn; *rounds is how many there were. STATUS_BUG says
+ * what does not agree, STATUS_UNAVAILABLE why this machine lacks the backend. */
+enum status agree_run(const struct agree_check *check, const struct agree_backend *backend, int *rounds);
+
+/* Ends the check: the backend's name, the seed and the shape come first. */
+_Noreturn void agree_fail(struct kernels *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* What is being computed, for the message of a failure: "[3, 40] by bf16 [70, 40]". */
+void agree_shape(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Two whole numbers are equal; `what` says which. */
+void agree_number(struct kernels *k, const char *what, long long got, long long want);
 
 int agree_between(int low, int high); /* both included */
 float agree_uniform(void);            /* -1 ... 1 */

@@ -1,0 +1,11 @@
+/* agree_kernels.h - every entry but attention, beside the reference
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGREE_KERNELS_H
+#define AGREE_KERNELS_H
+
+#include "kernels/agree/agree.h"
+
+extern const struct agree_check agree_kernels_checks[];
+
+#endif

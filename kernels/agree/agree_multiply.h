@@ -1,0 +1,11 @@
+/* agree_multiply.h - rows by weights and by their experts, beside the reference
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef AGREE_MULTIPLY_H
+#define AGREE_MULTIPLY_H
+
+#include "kernels/agree/agree.h"
+
+extern const struct agree_check agree_multiply_checks[];
+
+#endif
