@@ -42,6 +42,25 @@ static void open_desk(struct desk *d, struct scheduler_limits limits)
     arena_seal(&d->arena);
 }
 
+static void open_one_group(struct desk *d, int sequences, int rows, int pages)
+{
+    open_desk(d, (struct scheduler_limits){.sequences = sequences,
+                                           .rows = rows,
+                                           .positions = POSITIONS,
+                                           .pages_per_group = pages,
+                                           .groups = 1});
+}
+
+static void open_caching(struct desk *d, int sequences, int rows, int pages, int groups)
+{
+    open_desk(d, (struct scheduler_limits){.sequences = sequences,
+                                           .rows = rows,
+                                           .positions = POSITIONS,
+                                           .pages_per_group = pages,
+                                           .groups = groups,
+                                           .prefix_caching = true});
+}
+
 static struct request_options greedy(int max_tokens)
 {
     return (struct request_options){.sampling = {.top_p = 1}, .max_tokens = max_tokens};
@@ -124,9 +143,7 @@ static void a_long_prompt_is_cut_and_decodes_go_first(void **state)
     struct desk d;
 
     (void)state;
-    open_desk(&d,
-              (struct scheduler_limits){
-                  .sequences = 4, .rows = 16, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    open_one_group(&d, 4, 16, 64);
     assert_int_equal(add(&d, 4, 50), STATUS_OK);
     step(&d, 1);
     assert_int_equal(add(&d, 100, 5), STATUS_OK);
@@ -143,8 +160,7 @@ static void every_request_that_decodes_gets_its_token_whatever_prompts_are_there
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){
-                      .sequences = 5, .rows = 5, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    open_one_group(&d, 5, 5, 64);
     d.priority = 1;
     for (int i = 0; i < 4; i++)
         assert_int_equal(add(&d, 1, 50), STATUS_OK);
@@ -216,8 +232,7 @@ static void a_stop_token_ends_a_request_and_frees_its_pages(void **state)
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){
-                      .sequences = 1, .rows = 64, .positions = POSITIONS, .pages_per_group = 4, .groups = 1});
+    open_one_group(&d, 1, 64, 4);
     assert_int_equal(add(&d, 20, 40), STATUS_OK);
     assert_int_equal(add(&d, 20, 40), STATUS_OK); /* waits: one sequence at once */
     step(&d, 5);
@@ -235,8 +250,7 @@ static void cancelled_requests_end_between_steps(void **state)
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){
-                      .sequences = 1, .rows = 64, .positions = POSITIONS, .pages_per_group = 4, .groups = 1});
+    open_one_group(&d, 1, 64, 4);
     assert_int_equal(add(&d, 20, 40), STATUS_OK);
     assert_int_equal(add(&d, 20, 40), STATUS_OK);
     step(&d, 5);
@@ -259,9 +273,7 @@ static void requests_run_by_priority_and_leave_in_any_order(void **state)
     struct desk d;
 
     (void)state;
-    open_desk(&d,
-              (struct scheduler_limits){
-                  .sequences = 2, .rows = 64, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    open_one_group(&d, 2, 64, 64);
     s = &d.scheduler;
     for (int i = 0; i < 4; i++) {
         d.priority = (const int[]){5, 1, 5, 0}[i];
@@ -290,12 +302,7 @@ static void a_prompt_goes_where_its_beginning_is_unless_that_group_is_busy(void 
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){.sequences = 8,
-                                            .rows = 256,
-                                            .positions = POSITIONS,
-                                            .pages_per_group = 64,
-                                            .groups = 3,
-                                            .prefix_caching = true});
+    open_caching(&d, 8, 256, 64, 3);
     s = &d.scheduler;
     assert_int_equal(add(&d, 40, 30), STATUS_OK); /* another prompt, in group 0 */
     step(&d, 1);
@@ -317,12 +324,7 @@ static void of_prompts_that_come_together_one_computes_what_they_share(void **st
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){.sequences = 8,
-                                            .rows = 512,
-                                            .positions = POSITIONS,
-                                            .pages_per_group = 64,
-                                            .groups = 1,
-                                            .prefix_caching = true});
+    open_caching(&d, 8, 512, 64, 1);
     s = &d.scheduler;
     d.same = true;
     for (int i = 0; i < 5; i++)
@@ -345,9 +347,7 @@ static void better_priority_takes_the_place_of_worse(void **state)
     struct desk d;
 
     (void)state;
-    open_desk(&d,
-              (struct scheduler_limits){
-                  .sequences = 2, .rows = 64, .positions = POSITIONS, .pages_per_group = 64, .groups = 1});
+    open_one_group(&d, 2, 64, 64);
     s = &d.scheduler;
     d.priority = 5;
     assert_int_equal(add(&d, 20, 9), STATUS_OK);
@@ -370,8 +370,7 @@ static void the_last_of_those_that_run_is_put_aside_and_goes_on_later(void **sta
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){
-                      .sequences = 4, .rows = 64, .positions = POSITIONS, .pages_per_group = 6, .groups = 1});
+    open_one_group(&d, 4, 64, 6);
     s = &d.scheduler;
     for (int i = 0; i < 3; i++) {
         assert_int_equal(add(&d, 14, 40), STATUS_OK);
@@ -398,12 +397,7 @@ static void the_beginning_of_what_was_cached_outlives_its_end(void **state)
     struct desk d;
 
     (void)state;
-    open_desk(&d, (struct scheduler_limits){.sequences = 4,
-                                            .rows = 256,
-                                            .positions = POSITIONS,
-                                            .pages_per_group = 7,
-                                            .groups = 1,
-                                            .prefix_caching = true});
+    open_caching(&d, 4, 256, 7, 1);
     s = &d.scheduler;
     d.same = true;
     assert_int_equal(add(&d, 5 * PAGE_ROWS, 1), STATUS_OK);
