@@ -358,17 +358,18 @@ def killed(program):
 
 def stopped(program):
     """A rank that stands still is named with its phase when the watchdog's patience ends."""
-    for comm in ("shared", "mpi"):
-        run = start_busy(program, 4, "--comm", comm, "--watchdog-timeout", 4)
-        victim = rank_process(run, 2)
+    runs = {comm: start_busy(program, 4, "--comm", comm, "--watchdog-timeout", 4) for comm in ("shared", "mpi")}
+    victims = {comm: rank_process(run, 2) for comm, run in runs.items()}
+    for victim in victims.values():
         os.kill(victim, signal.SIGSTOP)
+    for comm, run in runs.items():
         said, seconds = finish(run, 40)
         if run.returncode == 0 or "rank 2" not in said:
             fail(f"{comm}: exit {run.returncode} after {seconds:.1f} s:\n{said}")
         line = next(line for line in said.splitlines() if "rank 2" in line)
         print(f"  {comm}: exit {run.returncode} after {seconds:.1f} s: {line}", flush=True)
         try:
-            os.kill(victim, signal.SIGKILL)
+            os.kill(victims[comm], signal.SIGKILL)
         except ProcessLookupError:
             pass
 
@@ -417,23 +418,29 @@ def processor_seconds(run, ranks):
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def start_silent(program, comm):
+    """A run of 4 ranks that has answered one prompt and waits for the next."""
+    run = subprocess.Popen(program.command(4, "generate", "--model", DEMO, *GREEDY, "--comm", comm), stdin=subprocess.PIPE,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **ENVIRONMENT})
+    run.stdin.write(b"Die Datei\n")
+    run.stdin.flush()
+    if not run.stdout.readline():
+        fail(run.stderr.read().decode())
+    return run
+
+
 def idle(program):
     """With a silent stdin a rank uses under 1 % of a core, and wakes for the next prompt."""
-    for comm in ("shared", "mpi"):
-        command = program.command(4, "generate", "--model", DEMO, *GREEDY, "--comm", comm)
-        run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env={**os.environ, **ENVIRONMENT})
-        run.stdin.write(b"Die Datei\n")
-        run.stdin.flush()
-        if not run.stdout.readline():
-            fail(run.stderr.read().decode())
-        time.sleep(2)
-        before = processor_seconds(run, 4)
-        time.sleep(10)
-        used = (processor_seconds(run, 4) - before) / 10 / 4
+    runs = {comm: start_silent(program, comm) for comm in ("shared", "mpi")}
+    time.sleep(2)
+    before = {comm: processor_seconds(run, 4) for comm, run in runs.items()}
+    time.sleep(10)
+    for comm, run in runs.items():
+        used = (processor_seconds(run, 4) - before[comm]) / 10 / 4
         print(f"  {comm}: {100 * used:.2f} % of a core per rank while idle", flush=True)
         if used >= 0.01:
             fail(f"{comm}: an idle rank uses {100 * used:.2f} % of a core")
+    for comm, run in runs.items():
         run.stdin.write(b"In the beginning\n")
         run.stdin.close()
         run.stdin = None

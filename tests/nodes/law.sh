@@ -27,13 +27,18 @@ trap clean EXIT
 
 printf 'In the beginning\nstatic int\nDie Datei\nimport \nThe package\n' >"$work/prompts"
 greedy=(--temperature 0 --max-tokens 32)
-# shellcheck disable=SC2034 # named by "way"
-sampled=(--temperature 0.8 --top-p 0.95 --seed 7 --max-tokens 32)
+# Each prompt greedy and drawn, in one run.
+while read -r prompt; do
+    printf '{"id": "greedy %s", "prompt": "%s", "temperature": 0}\n' "$prompt" "$prompt"
+    printf '{"id": "drawn %s", "prompt": "%s", "temperature": 0.8, "top_p": 0.95, "seed": 7}\n' "$prompt" "$prompt"
+done <"$work/prompts" >"$work/requests"
+both=(--input jsonl --output text --max-tokens 32)
 
+# generate IN OUT COMMAND...
 generate() {
-    local out=$1
-    shift
-    "$@" <"$work/prompts" >"$out" 2>"$out.err" || {
+    local in=$1 out=$2
+    shift 2
+    "$@" <"$in" >"$out" 2>"$out.err" || {
         cat "$out.err"
         echo "FAILED: $*"
         exit 1
@@ -55,7 +60,7 @@ same() {
 }
 
 over_nodes() {
-    local way layout
+    local layout
     case $("$binary" --version) in
     *MPICH*)
         echo "skipped: nodes (mpirun of Open MPI starts no program of MPICH)"
@@ -63,16 +68,13 @@ over_nodes() {
         ;;
     esac
     "$here/nodes.sh" "$lab" up 2
-    for way in greedy sampled; do
-        local -n options=$way
-        generate "$work/wanted" "$binary" generate --model "$root/models/demo" "${options[@]}"
-        for layout in '' '-tp 2' '-tp 4' '--comm mpi' '--comm shared' '--expert-parallel-size 2' \
-            '--enable-eplb --eplb-force --num-redundant-experts 6' '--enable-eplb --eplb-force --comm mpi'; do
-            # shellcheck disable=SC2086 # a layout is some words
-            generate "$work/found" timeout -k 5 120 "$here/nodes.sh" "$lab" mpirun 2 "$binary" generate \
-                --model "$root/models/demo" "${options[@]}" $layout
-            same "$work/found" "2 nodes x 2 ranks, $way $layout"
-        done
+    generate "$work/requests" "$work/wanted" "$binary" generate --model "$root/models/demo" "${both[@]}"
+    for layout in '' '-tp 2' '-tp 4' '--comm mpi' '--comm shared' '--expert-parallel-size 2' \
+        '--enable-eplb --eplb-force --num-redundant-experts 6' '--enable-eplb --eplb-force --comm mpi'; do
+        # shellcheck disable=SC2086 # a layout is some words
+        generate "$work/requests" "$work/found" timeout -k 5 120 "$here/nodes.sh" "$lab" mpirun 2 "$binary" generate \
+            --model "$root/models/demo" "${both[@]}" $layout
+        same "$work/found" "2 nodes x 2 ranks, $layout"
     done
 }
 
@@ -105,7 +107,7 @@ over_slurm() {
     local job state layout code=0
     script=slurm.sh
     "$here/slurm.sh" "$lab" up 2
-    generate "$work/wanted" "$binary" generate --model "$root/models/demo" "${greedy[@]}"
+    generate "$work/prompts" "$work/wanted" "$binary" generate --model "$root/models/demo" "${greedy[@]}"
     mkdir -p "$work/folder/build"
     cd "$work/folder"
 
