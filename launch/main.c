@@ -10,6 +10,7 @@
 #include "launch/options_help.h"
 #include "launch/perplexity.h"
 #include "launch/process.h"
+#include "launch/selftest.h"
 #include "launch/serve.h"
 #include "launch/tokenize.h"
 #include "launch/version.h"
@@ -33,6 +34,7 @@ static const struct command commands[] = {
     {.command = OPTIONS_PERPLEXITY, .ranks = perplexity_run},
     {.command = OPTIONS_BENCH_THROUGHPUT, .ranks = bench_throughput},
     {.command = OPTIONS_BENCH_LATENCY, .ranks = bench_latency},
+    {.command = OPTIONS_BENCH_SELFTEST, .ranks = selftest_run},
     {.command = OPTIONS_EPLB_PLAN, .alone = eplb_tool_run},
     {.command = OPTIONS_EPLB_EVAL, .alone = eplb_tool_run},
     {.command = OPTIONS_EPLB_BOUND, .alone = eplb_tool_run},

@@ -40,14 +40,17 @@ enum options_command {
     OPTIONS_EPLB_DIFF = 1 << 10,
     OPTIONS_EPLB_POC = 1 << 11,
     OPTIONS_EPLB_SIMULATE = 1 << 12,
+    OPTIONS_BENCH_SELFTEST = 1 << 13,
 };
 
 /* Sets of commands that share options. */
 enum options_commands {
     OPTIONS_TEXTS = OPTIONS_TOKENIZE | OPTIONS_DETOKENIZE,
     OPTIONS_BENCH = OPTIONS_BENCH_THROUGHPUT | OPTIONS_BENCH_LATENCY,
-    /* load a model over ranks: processors, the watchdog, a dry run */
+    /* load a model over ranks: a dry run */
     OPTIONS_LOADING = OPTIONS_GENERATE | OPTIONS_PERPLEXITY | OPTIONS_BENCH,
+    /* compute on ranks: the backend and the exchanges, processors, the watchdog */
+    OPTIONS_COMPUTING = OPTIONS_LOADING | OPTIONS_BENCH_SELFTEST,
     /* say how a model would lie on ranks: the layout, memory and batches, the backend */
     OPTIONS_PLANNING = OPTIONS_LOADING | OPTIONS_INSPECT,
     OPTIONS_SAMPLING = OPTIONS_GENERATE,
@@ -205,6 +208,11 @@ struct options {
         int batch_size, num_iters, num_iters_warmup;
         bool enable_prefix_caching;
     } bench;
+
+    struct {
+        int rounds;  /* of each check, at most; 0: the check's own */
+        size_t size; /* bytes of what is copied, and most that is exchanged */
+    } selftest;
 
     struct options_inspect inspect;
     struct options_eplb eplb;

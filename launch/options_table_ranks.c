@@ -42,7 +42,7 @@ static const struct options_row rows[] = {
      .words = comms,
      .preset = "auto",
      .field = OPTIONS_FIELD(comm),
-     .commands = OPTIONS_PLANNING,
+     .commands = OPTIONS_PLANNING | OPTIONS_COMPUTING,
      .help = "how ranks exchange rows; auto: shared memory where a node has several ranks, MPI elsewhere"},
     {.name = "backend",
      .value = "auto|reference|cpu|cuda",
@@ -50,7 +50,7 @@ static const struct options_row rows[] = {
      .words = backends,
      .preset = "auto",
      .field = OPTIONS_FIELD(backend),
-     .commands = OPTIONS_PLANNING,
+     .commands = OPTIONS_PLANNING | OPTIONS_COMPUTING,
      .help =
          "what computes; reference: plain C in single precision, the slow definition of right; cuda: one GPU "
          "for each rank; auto: cuda where every rank has a GPU, else cpu"},
@@ -60,7 +60,7 @@ static const struct options_row rows[] = {
      .unset = "switchyard-cuda.so beside the program or where it is installed",
      .local = true,
      .field = OPTIONS_FIELD(cuda_module),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_COMPUTING,
      .help = "the module that holds the cuda backend"},
     {.name = "cpu-path",
      .value = "auto|portable|avx2|avx512",
@@ -68,7 +68,7 @@ static const struct options_row rows[] = {
      .words = paths,
      .preset = "auto",
      .field = OPTIONS_FIELD(cpu_path),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_COMPUTING,
      .help = "force a lesser instruction path than the best that all ranks have; paths differ in the last "
              "bits of a sum"},
     {.name = "threads",
@@ -80,7 +80,7 @@ static const struct options_row rows[] = {
      .local = true,
      .unset = "the rank's share of the processors",
      .field = OPTIONS_FIELD(threads),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_COMPUTING,
      .help = "threads of each rank"},
 };
 

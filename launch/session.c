@@ -4,7 +4,6 @@
 #include "launch/session.h"
 
 #include "engine/base/log.h"
-#include "kernels/cpu/cpu.h"
 #include "kernels/module.h"
 #include "kernels/reference/reference.h"
 #include "launch/options_value.h"
@@ -29,7 +28,7 @@ enum status session_open(struct session *s, const struct options *o, const struc
 }
 
 /* Which processors this rank works on; one line says it for all. */
-static enum status place_rank(struct session *s)
+enum status session_place(struct session *s)
 {
     struct process *p = &s->process;
     bool reference = s->options->backend == OPTIONS_BACKEND_REFERENCE; /* works with one thread */
@@ -60,10 +59,12 @@ static enum status open_cuda(struct session *s, bool *open)
 {
     struct process *p = &s->process;
     bool asked = s->options->backend == OPTIONS_BACKEND_CUDA;
-    enum status status = module_open_cuda(s->options->cuda_module, p->node_rank, &s->kernels);
+    enum status status;
     int least, most;
 
     *open = false;
+    s->device = p->node_rank;
+    status = module_open_cuda(s->options->cuda_module, s->device, &s->kernels);
     if (asked) {
         if (status != STATUS_OK)
             status = status_prefix(status, "--backend cuda: ");
@@ -79,12 +80,13 @@ static enum status open_cuda(struct session *s, bool *open)
             return STATUS_OK;
         }
     }
+    s->backend = OPTIONS_BACKEND_CUDA;
     *open = true;
     return STATUS_OK;
 }
 
 /* All ranks work by the least instruction path of theirs, so that bytes are equal on mixed machines. */
-static enum status open_kernels(struct session *s)
+enum status session_kernels(struct session *s)
 {
     const struct options *o = s->options;
     const int *pinned = s->topology.pin ? s->topology.pinned : NULL;
@@ -100,13 +102,14 @@ static enum status open_kernels(struct session *s)
     if (o->cpu_path != OPTIONS_PATH_AUTO)
         path = (enum cpu_path)(o->cpu_path - OPTIONS_PATH_PORTABLE);
     TRY(process_extent(&s->process, (int)path, &least, &most));
-    if (o->backend == OPTIONS_BACKEND_REFERENCE)
+    s->backend = o->backend == OPTIONS_BACKEND_REFERENCE ? OPTIONS_BACKEND_REFERENCE : OPTIONS_BACKEND_CPU;
+    s->path = (enum cpu_path)least;
+    if (s->backend == OPTIONS_BACKEND_REFERENCE)
         return process_agree(&s->process, reference_open(&s->kernels));
     if (least != most)
         log_line(LOG_INFO, "not all machines have %s: all ranks use %s", cpu_path_name((enum cpu_path)most),
                  cpu_path_name((enum cpu_path)least));
-    return process_agree(&s->process,
-                         cpu_open((enum cpu_path)least, s->topology.threads, pinned, &s->kernels));
+    return process_agree(&s->process, cpu_open(s->path, s->topology.threads, pinned, &s->kernels));
 }
 
 static struct balance_options balance_of(const struct options_balancer *o)
@@ -175,7 +178,7 @@ static enum status load_engine(struct session *s)
     engine_sizes(e, &world_bytes, &group_bytes);
     TRY(process_comms(p, (enum options_comm)s->options->comm, e->grid.tensor, world_bytes, group_bytes,
                       &s->world, &s->group));
-    TRY(open_kernels(s));
+    TRY(session_kernels(s));
     TRY(process_agree(p, engine_place(e, s->world)));
     TRY(process_agree(p, engine_load(e, s->world, s->group, s->kernels)));
     TRY(process_agree(p, engine_size_cache(e)));
@@ -191,7 +194,7 @@ static enum status load_engine(struct session *s)
 
 enum status session_load(struct session *s)
 {
-    TRY(place_rank(s));
+    TRY(session_place(s));
     TRY(map_nodes(s));
     TRY(session_read(s));
     return load_engine(s);

@@ -12,6 +12,7 @@
 
 #include "engine/engine.h"
 #include "engine/sampler.h"
+#include "kernels/cpu/cpu.h"
 #include "launch/options.h"
 #include "launch/process.h"
 #include "launch/topology.h"
@@ -25,6 +26,9 @@ struct session {
     struct topology topology;
     const int32_t *rank_node; /* [ranks], rising from 0; NULL: one node, or ranks that stand mixed */
     struct kernels *kernels;
+    enum options_backend backend; /* what the kernels are, never auto */
+    enum cpu_path path;           /* of the processor's */
+    int device;                   /* of those that are visible here */
     struct comm *world, *group;
     struct engine engine;
 };
@@ -34,6 +38,11 @@ enum status session_open(struct session *s, const struct options *o, const struc
 
 /* What the command line asks of an engine that is one rank alone. */
 struct engine_options session_engine(const struct options *o, const struct environment *environment);
+
+/* Collective; agreed on by all ranks: its processors, and then the backend. Parts of session_load; for
+ * commands without a model. */
+enum status session_place(struct session *s);
+enum status session_kernels(struct session *s);
 
 /* Collective; agreed on by all ranks: the model's configuration and headers. Part of session_load. */
 enum status session_read(struct session *s);

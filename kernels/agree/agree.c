@@ -321,7 +321,7 @@ static float *random_scales(int rows, int columns)
     return scale;
 }
 
-struct tensor agree_tensor(enum dtype dtype, int rows, int columns, bool transposed)
+struct drawn agree_tensor(enum dtype dtype, int rows, int columns, bool transposed)
 {
     const float *scale = dtype == DTYPE_F8_E4M3 ? random_scales(rows, columns) : NULL;
     size_t element = (size_t)dtype_bits(dtype) / 8;
@@ -340,16 +340,16 @@ struct tensor agree_tensor(enum dtype dtype, int rows, int columns, bool transpo
                 (scale ? scale[(ptrdiff_t)n * scale_count(columns) + i / SCALE_INPUTS] : 1.0f);
         }
     }
-    return (struct tensor){.dtype = dtype,
-                           .rows = rows,
-                           .columns = columns,
-                           .data = data,
-                           .values = values,
-                           .scale = scale,
-                           .transposed = transposed};
+    return (struct drawn){.dtype = dtype,
+                          .rows = rows,
+                          .columns = columns,
+                          .data = data,
+                          .values = values,
+                          .scale = scale,
+                          .transposed = transposed};
 }
 
-struct weight agree_weight(struct kernels *k, const struct tensor *tensor, int first, int rows)
+struct weight agree_weight(struct kernels *k, const struct drawn *tensor, int first, int rows)
 {
     ptrdiff_t element = dtype_bits(tensor->dtype) / 8;
     struct source part = {.dtype = tensor->dtype,

@@ -91,7 +91,7 @@ float *agree_content(struct kernels *k, const struct framed *m);
 float *agree_upload(struct kernels *k, const float *content, size_t count);
 
 /* A random tensor as a file would hold it, and the same as floats. */
-struct tensor {
+struct drawn {
     enum dtype dtype;
     int rows;
     int columns;
@@ -101,13 +101,13 @@ struct tensor {
     bool transposed;     /* the file holds [columns, rows] */
 };
 
-struct tensor agree_tensor(enum dtype dtype, int rows, int columns, bool transposed);
+struct drawn agree_tensor(enum dtype dtype, int rows, int columns, bool transposed);
 
 /* BF16, F16, F32 or F8_E4M3 */
 enum dtype agree_dtype(void);
 
 /* Rows first ... first + rows - 1 of a tensor as a weight, filled in pieces cut anywhere. */
-struct weight agree_weight(struct kernels *k, const struct tensor *tensor, int first, int rows);
+struct weight agree_weight(struct kernels *k, const struct drawn *tensor, int first, int rows);
 
 /* Fails with words unless |got - want| <= bound; NaN agrees with NaN only. */
 void agree_close(struct kernels *k, const char *what, int row, int column, float got, float want,

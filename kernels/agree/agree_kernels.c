@@ -27,7 +27,7 @@ static void check_embed(struct kernels *reference, struct kernels *k)
 {
     int rows = draw_rows(), vocabulary = agree_width(90), width = agree_width(200),
         first = agree_between(0, 500);
-    struct tensor tensor = agree_tensor(agree_dtype(), vocabulary, width, false);
+    struct drawn tensor = agree_tensor(agree_dtype(), vocabulary, width, false);
     int32_t *tokens = agree_take((size_t)rows, sizeof *tokens);
     struct framed out[2];
 
@@ -358,7 +358,7 @@ static void refuses(struct kernels *k, const char *entry, enum status got, enum 
 
 static void check_refusals(struct kernels *reference, struct kernels *k)
 {
-    struct tensor tensor = agree_tensor(DTYPE_BF16, 7, 5, false);
+    struct drawn tensor = agree_tensor(DTYPE_BF16, 7, 5, false);
     struct weight w = agree_weight(k, &tensor, 0, 7), planned = {0};
     struct matrix a = agree_framed(k, 3, 5, agree_rows(3, 5)).view,
                   b = agree_framed(k, 3, 7, agree_rows(3, 7)).view;
@@ -406,6 +406,6 @@ const struct agree_check agree_kernels_checks[] = {
     AGREES(combine, 24, "agrees with the reference"),
     AGREES(route, 36, "agrees with the reference"),
     AGREES(candidates, 24, "agrees with the reference"),
-    AGREES(refusals, 3, "of shapes that contradict each other"),
+    AGREES(refusals, 3, "shapes that contradict are refused"),
     {0},
 };

@@ -90,8 +90,8 @@ static void run_multiply(struct kernels *k, int i, const void *subject, int firs
 }
 
 /* The product by output columns first ... of a tensor. */
-static void hold_columns(struct kernels **k, struct product *p, const struct tensor *tensor,
-                         const float *bias, int first, int count)
+static void hold_columns(struct kernels **k, struct product *p, const struct drawn *tensor, const float *bias,
+                         int first, int count)
 {
     for (int i = 0; i < AGREE_THREADS; i++) {
         p->w[i] = agree_weight(k[i], tensor, first, count);
@@ -102,7 +102,7 @@ static void hold_columns(struct kernels **k, struct product *p, const struct ten
 static void check_multiply(struct kernels **k)
 {
     int outputs = agree_width(200), inputs = agree_width(agree_chance(15) ? 1200 : 200);
-    struct tensor tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
+    struct drawn tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
     float *bias = agree_chance(40) ? agree_random_rows(1, outputs) : NULL;
     struct product p = {.x = agree_random_rows(ROWS, inputs), .inputs = inputs};
     struct trial trial = {run_multiply, &p, "product", outputs};
@@ -376,7 +376,7 @@ static void check_experts(struct kernels **k)
     struct crew *s = agree_take(1, sizeof *s);
     struct trial trial = {run_experts, s, "expert result", 0};
     int32_t moved[SLOTS] = {0, 1, 2, 3, 4};
-    struct tensor gate_up[SLOTS], down[SLOTS];
+    struct drawn gate_up[SLOTS], down[SLOTS];
     float *alone = NULL;
 
     s->width = trial.width = agree_width(120);

@@ -36,7 +36,7 @@ static void check_multiply(struct kernels *reference, struct kernels *k)
 {
     int rows = draw_rows(), outputs = agree_chance(5) ? 0 : agree_width(150);
     int inputs = agree_width(agree_chance(10) ? 3000 : 300);
-    struct tensor tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
+    struct drawn tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
     float *content = agree_random_rows(rows, inputs);
     float *bias = agree_chance(40) ? agree_random_rows(1, outputs) : NULL;
     float *got[2];
@@ -65,7 +65,7 @@ static void check_multiply(struct kernels *reference, struct kernels *k)
 static void check_copied_weight(struct kernels *reference, struct kernels *k)
 {
     int rows = agree_width(20), outputs = agree_width(150), inputs = agree_width(200);
-    struct tensor tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
+    struct drawn tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
     struct weight w = agree_weight(k, &tensor, 0, outputs), copy;
     struct framed x = agree_framed(k, rows, inputs, agree_random_rows(rows, inputs));
     struct framed out = agree_framed(k, rows, outputs, NULL), again = agree_framed(k, rows, outputs, NULL);
@@ -85,7 +85,7 @@ static void check_copied_weight(struct kernels *reference, struct kernels *k)
 
 struct expert_shape {
     int width, inner, slots;
-    struct tensor gate_up[6], down[6];
+    struct drawn gate_up[6], down[6];
 };
 
 /* What rounding can do to one row of an expert, [width] bounds. */

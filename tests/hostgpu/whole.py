@@ -98,7 +98,17 @@ def fallback(program):
         fail(f"--backend cuda: exit code {asked.returncode}\n{asked.stderr.decode()}")
 
 
-CASES = {case.__name__: case for case in (families, balancer, fallback)}
+def selftest(program):
+    """What a person with a device runs first."""
+    out = program.run(1, "bench", "selftest", "--backend", "cuda", "--cuda-module", program.module, "--rounds", 1, "--size",
+                      "16KiB", "--json", order="random")
+    told = json.loads(out)
+    if not told["right"] or not told["backend"].startswith("cuda") or len(told["checks"]) < 24 or len(told["memory"]) != 4:
+        fail(f"bench selftest: {told}")
+    print(f"  {len(told['checks'])} checks on {told['backend']}")
+
+
+CASES = {case.__name__: case for case in (families, balancer, fallback, selftest)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:

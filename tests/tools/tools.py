@@ -319,7 +319,38 @@ def completion(program):
                 expect(f"{first} is followed by {second}", second in complete(script, f"switchyard {first} ", folder))
 
 
-CASES = {case.__name__: case for case in (large, large_fp8, numbers, dry_run, memory, version, manual, completion)}
+# -- bench selftest ----------------------------------------------------------------------------------------------------
+
+ENTRIES = {"embed", "gather", "join", "add", "norm", "norm_by", "rotate", "activate", "combine", "route", "candidates",
+           "multiply", "experts", "attend"}
+
+
+def selftest(program):
+    """Every entry is checked and every exchange measured; the first that is wrong ends it with its number."""
+    told = json.loads(program.answers(2, "bench", "selftest", "--backend", "cpu", "--rounds", 2, "--size", "1MiB", "--json"))
+    expect("every entry is checked twice and right", {c["entry"] for c in told["checks"]} >= ENTRIES and told["right"]
+           and all(c["right"] and 1 <= c["rounds"] <= 2 for c in told["checks"]))
+    expect("memory is measured four ways", [m["what"] for m in told["memory"]] ==
+           ["x += y", "rows copied", "to the backend", "from the backend"])
+    expect("three exchanges are measured at three sizes", [(e["what"], e["bytes"]) for e in told["exchanges"]] ==
+           [(what, 4096 << shift) for what in ("broadcast", "all gather", "all to all") for shift in (0, 4, 8)])
+    expect("all have a rate", all(m["gb_per_second"] > 0 for m in told["memory"] + told["exchanges"]))
+    text = program.answers(1, "bench", "selftest", "--backend", "reference", "--rounds", 1, "--size", "64KiB").decode()
+    expect("a line for each check, and the verdict", text.count("\n") == 2 + len(told["checks"]) + 4
+           and text.endswith("every entry is right\n"))
+    wrong = pathlib.Path(program.binary).parent / "tests" / "wrong.so"
+    out, err = call(program, "bench", "selftest", "--backend", "cuda", "--cuda-module", wrong, "--seed", 5, code=70)
+    line = out.splitlines()[-1]
+    expect(f"the wrong entry is named: {line}", re.search(
+        r"^add +agrees with the reference +WRONG: add: reference .*, seed 5, \[\d+, \d+\]: add of row 0, column \d+ is ", line)
+        and "add of row 0" in err)
+    out, _ = call(program, "bench", "selftest", "--backend", "cuda", "--cuda-module", wrong, "--json", code=70)
+    told = json.loads(out)
+    expect("and in the report for programs", not told["right"] and not told["checks"][-1]["right"]
+           and told["checks"][-1]["entry"] == "add")
+
+
+CASES = {case.__name__: case for case in (large, large_fp8, numbers, dry_run, memory, version, manual, completion, selftest)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
