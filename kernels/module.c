@@ -39,11 +39,11 @@ static enum status find_module(char *path, size_t bytes)
     return FAIL(STATUS_UNAVAILABLE, "switchyard-cuda.so is not there: this build has no CUDA backend");
 }
 
-enum status module_open_cuda(const char *file, int number, struct kernels **out)
+/* A function of the module, which stays loaded. */
+static enum status find_entry(const char *file, const char *name, void **entry)
 {
-    enum status (*open)(int number, struct kernels **out);
     char path[PATH_MAX];
-    void *module, *entry;
+    void *module;
 
     if (!file) {
         if (!has_driver())
@@ -54,10 +54,30 @@ enum status module_open_cuda(const char *file, int number, struct kernels **out)
     module = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (!module)
         return FAIL(STATUS_UNAVAILABLE, "%s", dlerror());
-    entry = dlsym(module, "cuda_open");
-    if (!entry)
-        return FAIL(STATUS_UNAVAILABLE, "%s has no cuda_open: it is no module of this program", file);
-    memcpy(&open, &entry,
-           sizeof open); /* POSIX promises what C does not: a function fits into a void pointer */
+    *entry = dlsym(module, name);
+    if (!*entry)
+        return FAIL(STATUS_UNAVAILABLE, "%s has no %s: it is no module of this program", file, name);
+    return STATUS_OK;
+}
+
+/* POSIX promises what C does not: a function fits into a void pointer. */
+
+enum status module_list_cuda(const char *file, struct module_devices *out)
+{
+    enum status (*list)(struct module_devices * out);
+    void *entry;
+
+    TRY(find_entry(file, "cuda_list", &entry));
+    memcpy(&list, &entry, sizeof list);
+    return list(out);
+}
+
+enum status module_open_cuda(const char *file, int number, struct kernels **out)
+{
+    enum status (*open)(int number, struct kernels **out);
+    void *entry;
+
+    TRY(find_entry(file, "cuda_open", &entry));
+    memcpy(&open, &entry, sizeof open);
     return open(number, out);
 }

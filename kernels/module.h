@@ -8,6 +8,26 @@
 
 #include "kernels/kernels.h"
 
+/* One of the devices that a process sees. */
+struct module_device {
+    char bus[16];   /* on PCI: "0000:1b:00.0" */
+    char name[48];  /* "NVIDIA H100 80GB HBM3" */
+    int capability; /* 90: compute capability 9.0 */
+    size_t memory;  /* bytes, all of it */
+    uint64_t peers; /* bit i: it reaches the memory of device i */
+};
+
+enum { MODULE_DEVICES = 64, MODULE_LEAST_CAPABILITY = 80 };
+
+struct module_devices {
+    int count;
+    struct module_device device[MODULE_DEVICES];
+};
+
+/* What this process sees, as CUDA_VISIBLE_DEVICES and the launcher leave it; no device is taken. `file` as
+ * below. STATUS_UNAVAILABLE says why there is none. */
+enum status module_list_cuda(const char *file, struct module_devices *out);
+
 /* The cuda backend on device `number`, out of `file`; NULL: switchyard-cuda.so beside the program or where it
  * is installed. STATUS_UNAVAILABLE says why there is none: no driver, no module, no device, ... The table's
  * close leaves the module loaded. */

@@ -6,6 +6,7 @@
 #include "engine/base/log.h"
 #include "kernels/module.h"
 #include "kernels/reference/reference.h"
+#include "launch/devices.h"
 #include "launch/options_value.h"
 
 #include <math.h>
@@ -53,35 +54,80 @@ enum status session_place(struct session *s)
     return STATUS_OK;
 }
 
-/* *open: every rank has a GPU and works on it. Without one that is an error only when the user asked for it.
- */
-static enum status open_cuda(struct session *s, bool *open)
+/* How a step towards the device went here. *go: it went well on all ranks. Where it did not, that is an error
+ * only when the user asked for the cuda backend. */
+static enum status settle(struct session *s, enum status status, bool *go)
 {
     struct process *p = &s->process;
-    bool asked = s->options->backend == OPTIONS_BACKEND_CUDA;
-    enum status status;
     int least, most;
 
-    *open = false;
-    s->device = p->node_rank;
-    status = module_open_cuda(s->options->cuda_module, s->device, &s->kernels);
-    if (asked) {
+    *go = true;
+    if (s->options->backend == OPTIONS_BACKEND_CUDA) {
         if (status != STATUS_OK)
             status = status_prefix(status, "--backend cuda: ");
-        TRY(process_agree(p, status));
-    } else {
-        TRY(process_extent(p, status == STATUS_OK, &least, &most));
-        if (!least) {
-            log_line(LOG_INFO, "no GPU is used: %s",
-                     status == STATUS_OK ? "another rank has none" : status_text());
-            if (s->kernels)
-                s->kernels->close(s->kernels);
-            s->kernels = NULL;
-            return STATUS_OK;
-        }
+        return process_agree(p, status);
     }
-    s->backend = OPTIONS_BACKEND_CUDA;
-    *open = true;
+    TRY(process_extent(p, status == STATUS_OK, &least, &most));
+    *go = least;
+    if (!least)
+        log_line(LOG_INFO, "no GPU is used: %s",
+                 status == STATUS_OK ? "another rank has none" : status_text());
+    return STATUS_OK;
+}
+
+/* The line about the node of rank 0. */
+static void tell_devices(const struct devices_match_seen *all, int ranks, const int *number)
+{
+    char text[DEVICES_TEXT_BYTES];
+    int one, other;
+
+    if (log_rank() != 0)
+        return;
+    devices_describe(all, ranks, number, text);
+    log_line(LOG_INFO, "%s", text);
+    if (devices_apart(all, ranks, number, &one, &other))
+        log_line(LOG_WARN,
+                 "the GPUs of local ranks %d and %d do not reach each other's memory: rows between them go "
+                 "through the "
+                 "host's",
+                 one, other);
+}
+
+/* Which device this rank takes, by what all ranks of its node see. */
+static enum status choose_device(struct session *s, bool *go)
+{
+    struct process *p = &s->process;
+    struct devices_match_seen *all;
+    static struct devices_match_seen mine;
+    int *number;
+
+    TRY(settle(s, devices_look(s->options->cuda_module, &s->topology.own, &mine), go));
+    if (!*go)
+        return STATUS_OK;
+    TRY(arena_take_array(&s->arena, (size_t)p->node_size, sizeof *all, "devices of ranks", &all));
+    TRY(arena_take_array(&s->arena, (size_t)p->node_size, sizeof *number, "devices of ranks", &number));
+    TRY(process_node_gather(p, &mine, sizeof mine, all));
+    TRY(settle(s, devices_match(all, p->node_size, MODULE_LEAST_CAPABILITY, &s->arena, number), go));
+    if (!*go)
+        return STATUS_OK;
+    s->device = number[p->node_rank];
+    tell_devices(all, p->node_size, number);
+    return STATUS_OK;
+}
+
+/* *open: every rank has a GPU and works on it. */
+static enum status open_cuda(struct session *s, bool *open)
+{
+    TRY(choose_device(s, open));
+    if (!*open)
+        return STATUS_OK;
+    TRY(settle(s, module_open_cuda(s->options->cuda_module, s->device, &s->kernels), open));
+    if (*open) {
+        s->backend = OPTIONS_BACKEND_CUDA;
+    } else if (s->kernels) {
+        s->kernels->close(s->kernels);
+        s->kernels = NULL;
+    }
     return STATUS_OK;
 }
 

@@ -7,7 +7,10 @@
 #ifndef CUDA_H
 #define CUDA_H
 
-#include "kernels/kernels.h"
+#include "kernels/module.h"
+
+/* The devices that this process sees. STATUS_UNAVAILABLE says why there is none. */
+enum status cuda_list(struct module_devices *out);
 
 /* The table on device `number` (of those that are visible). STATUS_UNAVAILABLE says why there is none. */
 enum status cuda_open(int number, struct kernels **out);

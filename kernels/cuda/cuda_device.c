@@ -3,9 +3,11 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/cuda_device.h"
 
+#include "kernels/module.h"
+
 #include <string.h>
 
-enum { RING_BYTES = 8 << 20, RING_ALIGN = 256, LEAST_CAPABILITY = 80 };
+enum { RING_BYTES = 8 << 20, RING_ALIGN = 256 };
 
 enum status cuda_device_error(cudaError_t error, const char *call)
 {
@@ -14,10 +16,9 @@ enum status cuda_device_error(cudaError_t error, const char *call)
     return FAIL(status, "%s: %s", call, cudaGetErrorString(error));
 }
 
-/* A driver, a device of that number, new enough? */
-static enum status check_device(int number)
+enum status cuda_device_count(int *out)
 {
-    int driver = 0, count = 0, major = 0, minor = 0;
+    int driver = 0, count = 0;
     cudaError_t error = cudaDriverGetVersion(&driver);
 
     if (error != cudaSuccess || driver == 0)
@@ -29,13 +30,23 @@ static enum status check_device(int number)
     if (error != cudaSuccess || count == 0)
         return FAIL(STATUS_UNAVAILABLE, "no GPU is visible (%s); CUDA_VISIBLE_DEVICES may hide some",
                     cudaGetErrorString(error));
+    *out = count;
+    return STATUS_OK;
+}
+
+/* A device of that number, new enough? */
+static enum status check_device(int number)
+{
+    int count, major = 0, minor = 0;
+
+    TRY(cuda_device_count(&count));
     if (number >= count)
         return FAIL(STATUS_UNAVAILABLE,
                     "this machine shows %d GPUs and local rank %d needs one of its own; start fewer ranks",
                     count, number);
     CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number));
     CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, number));
-    if (10 * major + minor < LEAST_CAPABILITY)
+    if (10 * major + minor < MODULE_LEAST_CAPABILITY)
         return FAIL(STATUS_UNAVAILABLE, "GPU %d has compute capability %d.%d, at least 8.0 is needed", number,
                     major, minor);
     return STATUS_OK;

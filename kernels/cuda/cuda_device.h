@@ -33,6 +33,10 @@ enum status cuda_device_error(cudaError_t error, const char *call);
             return cuda_device_error(cuda_error_, #call);                                                    \
     } while (0)
 
+/* How many devices this process sees, at least one. STATUS_UNAVAILABLE: no driver, an old one, none visible.
+ */
+enum status cuda_device_count(int *out);
+
 /* Takes device `number`. STATUS_UNAVAILABLE says in one sentence why there is none that can be used. */
 enum status cuda_device_open(struct cuda_device *d, int number);
 void cuda_device_close(struct cuda_device *d);

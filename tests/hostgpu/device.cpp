@@ -4,19 +4,95 @@
 #include "runtime.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <string>
+
+enum { MOST = 64 };
+
+/* The machine, from the environment of the test: HOSTGPU_DRIVER (0: none is loaded), HOSTGPU_DEVICES,
+ * HOSTGPU_CAPABILITY (90), HOSTGPU_PEERS (0: none reaches another) and HOSTGPU_BUS, all but the first a list
+ * by device whose last value is good for the rest. CUDA_VISIBLE_DEVICES hides and orders them by number. */
+struct machine {
+    int driver;
+    int count;          /* visible */
+    int physical[MOST]; /* of each visible one */
+    bool peers;
+};
+
+static int number(const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? atoi(text) : otherwise;
+}
+
+/* Value `index` of a list with commas, or its last. */
+static std::string listed(const char *name, int index, const std::string &otherwise)
+{
+    const char *text = getenv(name);
+    std::string rest = text ? text : "";
+
+    if (rest.empty())
+        return otherwise;
+    for (size_t comma; index > 0 && (comma = rest.find(',')) != std::string::npos; index--)
+        rest = rest.substr(comma + 1);
+    return rest.substr(0, rest.find(','));
+}
+
+static machine look(void)
+{
+    machine m = {number("HOSTGPU_DRIVER", CUDART_VERSION), 0, {}, number("HOSTGPU_PEERS", 1) != 0};
+    int all = number("HOSTGPU_DEVICES", 8); /* as on the machines that the engine is made for */
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+
+    if (!visible) {
+        for (m.count = 0; m.count < all && m.count < MOST; m.count++)
+            m.physical[m.count] = m.count;
+        return m;
+    }
+    for (std::string rest = visible; !rest.empty() && m.count < MOST;) {
+        int device = atoi(rest.c_str());
+        size_t comma = rest.find(',');
+
+        if (device < 0 || device >= all)
+            break; /* as CUDA does: what comes behind is hidden too */
+        m.physical[m.count++] = device;
+        rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
+    }
+    return m;
+}
+
+static const machine &here(void)
+{
+    static const machine m = look();
+    return m;
+}
+
+static int capability(int device)
+{
+    return atoi(listed("HOSTGPU_CAPABILITY", here().physical[device], "90").c_str());
+}
+
+static bool valid(int device)
+{
+    return here().driver != 0 && device >= 0 && device < here().count;
+}
 
 extern "C" cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 8; /* as on the machines that the engine is made for: a rank takes the device of its number */
-    return cudaSuccess;
+    if (here().driver < CUDART_VERSION)
+        return cudaErrorInsufficientDriver; /* *count is left as it was */
+    *count = here().count;
+    return here().count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
 static int chosen;
 
 extern "C" cudaError_t cudaSetDevice(int device)
 {
-    if (device < 0 || device >= 8)
+    if (!valid(device))
         return cudaErrorInvalidDevice;
     chosen = device;
     return cudaSuccess;
@@ -30,7 +106,7 @@ extern "C" cudaError_t cudaGetDevice(int *device)
 
 extern "C" cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
+    *version = here().driver;
     return cudaSuccess;
 }
 
@@ -42,13 +118,14 @@ extern "C" cudaError_t cudaRuntimeGetVersion(int *version)
 
 extern "C" cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
 {
-    (void)device;
+    if (!valid(device))
+        return cudaErrorInvalidDevice;
     switch (attribute) {
     case cudaDevAttrComputeCapabilityMajor:
-        *value = 9;
+        *value = capability(device) / 10;
         return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
-        *value = 0;
+        *value = capability(device) % 10;
         return cudaSuccess;
     case cudaDevAttrMultiProcessorCount:
         *value = 132;
@@ -59,9 +136,35 @@ extern "C" cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr at
     }
 }
 
+extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device)
+{
+    if (!valid(device))
+        return cudaErrorInvalidDevice;
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "emulated device %d", here().physical[device]);
+    out->major = capability(device) / 10;
+    out->minor = capability(device) % 10;
+    out->totalGlobalMem = hostgpu_memory_bytes();
+    out->multiProcessorCount = 132;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaDeviceCanAccessPeer(int *reaches, int device, int peer)
+{
+    if (!valid(device) || !valid(peer))
+        return cudaErrorInvalidDevice;
+    *reaches = here().peers && device != peer;
+    return cudaSuccess;
+}
+
 extern "C" cudaError_t cudaDeviceGetPCIBusId(char *text, int bytes, int device)
 {
-    snprintf(text, (size_t)bytes, "0000:%02X:00.0", device + 1);
+    char bus[16];
+
+    if (!valid(device))
+        return cudaErrorInvalidDevice;
+    snprintf(bus, sizeof bus, "0000:%02X:00.0", here().physical[device] + 1);
+    snprintf(text, (size_t)bytes, "%s", listed("HOSTGPU_BUS", here().physical[device], bus).c_str());
     return cudaSuccess;
 }
 
@@ -81,6 +184,10 @@ extern "C" const char *cudaGetErrorString(cudaError_t error)
         return "out of memory";
     case cudaErrorInvalidDevice:
         return "invalid device ordinal";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNotReady:
         return "device not ready";
     default:

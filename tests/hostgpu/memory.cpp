@@ -6,6 +6,7 @@
 #include "runtime.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -13,8 +14,14 @@
 
 enum { PAGE = 4096, DEVICE_ALIGN = 256 };
 
-/* What a device of this size would still have. */
-static const size_t DEVICE_BYTES = (size_t)8 << 30;
+/* Of the device, all of it: HOSTGPU_MEMORY. */
+size_t hostgpu_memory_bytes(void)
+{
+    const char *text = getenv("HOSTGPU_MEMORY");
+    static const size_t bytes = text ? strtoull(text, nullptr, 0) : (size_t)8 << 30;
+
+    return bytes;
+}
 
 struct allocation {
     size_t bytes;
@@ -42,7 +49,7 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     size_t body = round_up(bytes ? bytes : 1, DEVICE_ALIGN);
     size_t mapped = round_up(body, PAGE) + 2 * (size_t)PAGE;
 
-    if (device && device_used + bytes > DEVICE_BYTES)
+    if (device && device_used + bytes > hostgpu_memory_bytes())
         return cudaErrorMemoryAllocation;
     char *base = (char *)mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -139,8 +146,8 @@ extern "C" cudaError_t cudaFreeHost(void *p)
 
 extern "C" cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
-    *free_bytes = DEVICE_BYTES - device_used;
-    *total = DEVICE_BYTES;
+    *free_bytes = hostgpu_memory_bytes() - device_used;
+    *total = hostgpu_memory_bytes();
     return cudaSuccess;
 }
 

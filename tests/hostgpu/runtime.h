@@ -80,6 +80,7 @@ void hostgpu_block_run(const char *name, dim3 grid, dim3 block, size_t shared,
 
 /* Memory: ends the process when [p, p + bytes) is not one allocation of the device (or of the host). */
 void hostgpu_memory_check(const void *p, size_t bytes, bool device, const char *what);
+size_t hostgpu_memory_bytes(void); /* of the device */
 bool hostgpu_memory_is_device(const void *p, size_t bytes);
 void hostgpu_poison(void *p, size_t bytes); /* NaN in float, bf16 and half */
 

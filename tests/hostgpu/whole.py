@@ -108,7 +108,62 @@ def selftest(program):
     print(f"  {len(told['checks'])} checks on {told['backend']}")
 
 
-CASES = {case.__name__: case for case in (families, balancer, fallback, selftest)}
+REFUSALS = (
+    (1, {"HOSTGPU_DRIVER": "0"}, "no NVIDIA driver is loaded"),
+    (1, {"HOSTGPU_DRIVER": "12040"}, "the NVIDIA driver is for CUDA 12.4, this program needs 13."),
+    (1, {"HOSTGPU_DEVICES": "0"}, "no GPU is visible (no CUDA-capable device is detected); CUDA_VISIBLE_DEVICES may hide some"),
+    (1, {"CUDA_VISIBLE_DEVICES": ""}, "no GPU is visible"),
+    (3, {"HOSTGPU_DEVICES": "2"}, "this machine shows 2 GPUs to its 3 ranks and each needs one of its own; start fewer ranks"),
+    (2, {"HOSTGPU_DEVICES": "2", "HOSTGPU_CAPABILITY": "75,90"}, "(1 more is too old: compute capability 7.5, at least 8.0"),
+    (1, {"HOSTGPU_CAPABILITY": "70"}, "GPU 0 (emulated device 0) has compute capability 7.0, at least 8.0 is needed"),
+)
+
+
+def start(program, ranks, backend, *each, **environment):
+    """One token on ranks that are each put behind its own words of `each`; (exit code, stderr)."""
+    options = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--input", "jsonl", "--backend", backend,
+               "--cuda-module", program.module, "--kv-cache-memory", "1M", "--max-num-batched-tokens", "16"]
+    command = [program.mpiexec, "-n", str(ranks), *options]
+    if each:
+        command = [program.mpiexec]
+        for words in each:
+            command += [*([":"] if len(command) > 1 else []), "-n", "1", "env", *words, *options]
+    done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2], "max_tokens": 1}\n', capture_output=True,
+                          env={**os.environ, **environment}, timeout=120, check=False)
+    return done.returncode, done.stderr.decode()
+
+
+def expect(what, holds, told):
+    """One promise."""
+    if not holds:
+        fail(f"{what}\n{told}")
+    print(f"  holds: {what}", flush=True)
+
+
+def devices(program):
+    """Why there is no device is said in one line; ranks take those next to them, and no two the same."""
+    for ranks, environment, words in REFUSALS:
+        code, told = start(program, ranks, "cuda", **environment)
+        expect(f"refused: {words}", code == 69 and "--backend cuda: " in told and words in told, told)
+        if ranks == 1:
+            code, told = start(program, ranks, "auto", **environment)
+            expect("auto says why and goes on", code == 0 and told.count("no GPU is used: " + words) == 1, told)
+    code, told = start(program, 2, "auto", HOSTGPU_PEERS="0")
+    expect("devices that do not reach each other are told of", code == 0 and
+           "local ranks 0 and 1 do not reach each other's memory: rows between them go through the host's" in told, told)
+    code, told = start(program, 2, "auto", HWLOC_XMLFILE="tests/golden/topology/dgx.xml",
+                       HOSTGPU_BUS="0000:9b:00.0,0000:ab:00.0,0000:2b:00.0,0000:1b:00.0")
+    expect("ranks take the devices of their package", code == 0 and "local rank 0 takes GPU 2 at 0000:2b:00.0 beside mlx5_0, "
+           "1 takes GPU 0 at 0000:9b:00.0 beside mlx5_1" in told, told)
+    code, told = start(program, 2, "cuda", ["CUDA_VISIBLE_DEVICES=3"], ["CUDA_VISIBLE_DEVICES=1"])
+    expect("a launcher's binding is kept", code == 0 and
+           "local rank 0 takes GPU 0 at 0000:04:00.0, 1 takes GPU 0 at 0000:02:00.0" in told, told)
+    code, told = start(program, 3, "cuda", ["CUDA_VISIBLE_DEVICES=3"], ["CUDA_VISIBLE_DEVICES=1"], ["CUDA_VISIBLE_DEVICES=3"])
+    expect("one device given to two ranks is refused", code == 69 and
+           "ranks 0 and 2 of this machine were both given GPU 0000:04:00.0 and no other" in told, told)
+
+
+CASES = {case.__name__: case for case in (families, balancer, fallback, selftest, devices)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:
