@@ -307,10 +307,12 @@ static enum status measure(struct bench *b)
     if (measures_latency(o)) {
         if (o->bench.num_iters_warmup > 0)
             TRY(trial_run(t, "warming up", o->bench.num_iters_warmup, o->bench.batch_size, 0));
+        TRY(session_record(&b->session));
         return trial_run(t, "measuring", o->bench.num_iters, o->bench.batch_size, 0);
     }
     if (warm > 0)
         TRY(trial_run(t, "warming up", 1, warm, WARMUP_TOKENS));
+    TRY(session_record(&b->session));
     return trial_run(t, "measuring", 1, o->bench.num_prompts, 0);
 }
 
@@ -324,6 +326,7 @@ static enum status run(struct bench *b, const struct options *o, const struct en
     TRY(process_agree(p, open_workload(b)));
     TRY(process_agree(p, open_trial(b)));
     TRY(measure(b));
+    TRY(process_agree(p, session_recorded(&b->session)));
     TRY(trial_finish(&b->trial));
     return process_agree(p, p->rank == 0 ? report(b) : STATUS_OK);
 }

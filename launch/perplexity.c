@@ -146,11 +146,13 @@ static enum status evaluate(struct session *s, struct evaluate *e)
 
     TRY(process_agree(p, choose_sizes(o, s->engine.config.max_positions, &options.window, &options.stride)));
     TRY(process_agree(p, evaluate_open(e, &s->engine, &options)));
+    TRY(session_record(s));
     start = clock_now();
     status = evaluate_run(e);
     if (status == STATUS_OK || status == STATUS_BAD_INPUT || status == STATUS_NO_INPUT)
         TRY(process_agree(p, status));
     TRY(status);
+    TRY(process_agree(p, session_recorded(s)));
     if (p->rank == 0) {
         double seconds = (double)(clock_now() - start) * 1e-9;
 

@@ -14,14 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TRACE_BYTES ((size_t)1 << 31) /* reserved; a step takes what it needs */
-
 struct serve {
     struct session session;
     struct generate generate;
-    int input;          /* rank 0; -1: not open */
-    struct arena arena; /* rank 0: of the trace */
-    struct trace trace;
+    int input; /* rank 0; -1: not open */
 };
 
 /* Rank 0 alone reads prompts and writes statistics. */
@@ -33,8 +29,6 @@ static enum status open_files(struct serve *s)
         return STATUS_OK;
     if (s->session.options->stats)
         TRY(report_check("stats", s->session.options->stats)); /* now, not after a long run */
-    if (s->session.options->trace)
-        TRY(report_check("trace", s->session.options->trace));
     if (s->session.options->balancer.placement)
         TRY(placement_file_check(s->session.options->balancer.placement));
     s->input = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
@@ -57,25 +51,6 @@ static enum status check_request(const struct options *o, const struct config *c
         if (o->stop_token_ids.value[i] >= c->vocabulary)
             return FAIL(STATUS_USAGE, "--stop-token-ids: %d is no token of this model, whose ids end at %d",
                         o->stop_token_ids.value[i], c->vocabulary - 1);
-    return STATUS_OK;
-}
-
-/* From here on every step is recorded. */
-static enum status open_trace(struct serve *s)
-{
-    const struct options *o = s->session.options;
-    const struct config *c = &s->session.engine.config;
-    const struct process *p = &s->session.process;
-
-    if (!o->trace || (p->rank != 0 && !o->trace_routes))
-        return STATUS_OK;
-    if (p->rank == 0) {
-        TRY(arena_open(&s->arena, "the trace", TRACE_BYTES));
-        TRY(trace_open(&s->trace, &s->arena, o->trace, c->expert_layers, p->ranks, c->experts));
-    }
-    if (o->trace_routes)
-        TRY(trace_routes(&s->trace, o->trace, p->rank, c->expert_layers, c->experts, c->choices));
-    s->session.engine.model.experts.trace = &s->trace;
     return STATUS_OK;
 }
 
@@ -114,9 +89,9 @@ static enum status generate(struct serve *s)
 
     TRY(process_agree(p, check_request(o, c)));
     TRY(process_agree(p, generate_open(&s->generate, &s->session.engine, &options)));
-    TRY(process_agree(p, open_trace(s)));
+    TRY(session_record(&s->session));
     TRY(generate_run(&s->generate, &refused));
-    status = trace_close(&s->trace);
+    status = session_recorded(&s->session);
     if (status == STATUS_OK && p->rank == 0 && o->stats)
         status = summary_write(&s->generate.summary, o->stats);
     if (status == STATUS_OK && p->rank == 0)
@@ -140,8 +115,6 @@ int serve_generate(const struct options *o, const struct environment *environmen
     static struct serve s = {.input = -1};
     enum status status = serve(&s, o, environment);
 
-    trace_close(&s.trace);
-    arena_close(&s.arena);
     generate_close(&s.generate);
     if (s.input > STDIN_FILENO)
         close(s.input);

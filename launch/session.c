@@ -8,10 +8,12 @@
 #include "kernels/reference/reference.h"
 #include "launch/devices.h"
 #include "launch/options_value.h"
+#include "launch/report.h"
 
 #include <math.h>
 
 static const size_t START_BYTES = (size_t)64 << 20; /* tables of the start, of address space */
+static const size_t TRACE_BYTES = (size_t)1 << 31;  /* likewise; a step takes what it needs */
 
 enum status session_open(struct session *s, const struct options *o, const struct environment *environment)
 {
@@ -25,6 +27,8 @@ enum status session_open(struct session *s, const struct options *o, const struc
     TRY(process_agree(&s->process, status));
     TRY(process_agree(&s->process, arena_open(&s->arena, "the start", START_BYTES)));
     TRY(process_compare(&s->process, "options", options_value_hash(o)));
+    if (o->trace)
+        TRY(process_agree(&s->process, s->process.rank == 0 ? report_check("trace", o->trace) : STATUS_OK));
     return process_watch(&s->process, o->watchdog_timeout);
 }
 
@@ -246,6 +250,36 @@ enum status session_load(struct session *s)
     return load_engine(s);
 }
 
+static enum status open_trace(struct session *s)
+{
+    const struct options *o = s->options;
+    const struct config *c = &s->engine.config;
+    const struct process *p = &s->process;
+
+    if (p->rank == 0) {
+        TRY(arena_open(&s->trace_arena, "the trace", TRACE_BYTES));
+        TRY(trace_open(&s->trace, &s->trace_arena, o->trace, c->expert_layers, p->ranks, c->experts));
+    }
+    if (o->trace_routes)
+        TRY(trace_routes(&s->trace, o->trace, p->rank, c->expert_layers, c->experts, c->choices));
+    s->engine.model.experts.trace = &s->trace;
+    return STATUS_OK;
+}
+
+enum status session_record(struct session *s)
+{
+    const struct options *o = s->options;
+    bool mine = o->trace && (s->process.rank == 0 || o->trace_routes);
+
+    return process_agree(&s->process, mine ? open_trace(s) : STATUS_OK);
+}
+
+enum status session_recorded(struct session *s)
+{
+    s->engine.model.experts.trace = NULL;
+    return trace_close(&s->trace);
+}
+
 struct sampling session_sampling(const struct session *session)
 {
     const struct options *o = session->options;
@@ -271,6 +305,8 @@ int session_close(struct session *s, enum status status)
 {
     if (status != STATUS_OK && !s->process.told)
         return process_end(&s->process, status); /* the others may be anywhere, and closing is collective */
+    trace_close(&s->trace);
+    arena_close(&s->trace_arena);
     engine_close(&s->engine);
     if (s->kernels)
         s->kernels->close(s->kernels);

@@ -5,7 +5,9 @@
  *     session_open      MPI starts, the ranks agree on options, the watchdog wakes
  *     (the command opens its files, so that a wrong name is found before weights are read)
  *     session_load      processors, kernels, exchanges, weights, cache, buffers
+ *     session_record    from here on every step goes into the trace, if one is asked for
  *     (the command's own work)
+ *     session_recorded  the trace is whole
  *     session_close     good or bad */
 #ifndef SESSION_H
 #define SESSION_H
@@ -31,6 +33,8 @@ struct session {
     int device;                   /* of those that are visible here */
     struct comm *world, *group;
     struct engine engine;
+    struct arena trace_arena; /* rank 0 */
+    struct trace trace;
 };
 
 /* Collective, once a process. After a failure, session_close. */
@@ -49,6 +53,13 @@ enum status session_read(struct session *s);
 
 /* Collective; agreed on by all ranks. */
 enum status session_load(struct session *s);
+
+/* Collective; agreed on by all ranks. Between the two every step is recorded as --trace asks; later steps are
+ * not. */
+enum status session_record(struct session *s);
+
+/* Of this rank alone: could all be written? */
+enum status session_recorded(struct session *s);
 
 /* How tokens are chosen: the command line first, then the model's generation_config.json, then vLLM's
  * defaults. */

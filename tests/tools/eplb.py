@@ -300,6 +300,23 @@ def trace(program):
                done.returncode == 74 and b"--trace" in done.stderr and not done.stdout)
 
 
+def other_traces(program):
+    """Whatever loads a model can be traced; rows of warming up are not in it."""
+    model = ("-m", ROOT / "models" / "demo")
+    with tempfile.TemporaryDirectory() as folder:
+        path, text = pathlib.Path(folder, "trace"), pathlib.Path(folder, "text")
+        text.write_text("In the beginning God created the heaven and the earth.\n")
+        for command, rows in ((("bench", "throughput", *model, "--num-prompts", 4, "--input-len", 16, "--output-len", 8), 4 * 23),
+                              (("bench", "latency", *model, "--batch-size", 2, "--num-iters", 2, "--num-iters-warmup", 1,
+                                "--input-len", 5, "--output-len", 3), 2 * 2 * 7),
+                              (("perplexity", *model, text), None)):
+            out = program.answers(2, *command, "--json", "--trace", path)
+            rows = rows or json.loads(out)["total"]["tokens"] + 1  # the first token is read, not guessed
+            steps = recorded(path.read_bytes())[1]
+            seen = [sum(sum(step[layer]) for step in steps) for layer in range(3)]
+            expect(f"{' '.join(map(str, command[:2]))}: {rows} rows in each layer", seen == [rows] * 3)
+
+
 def simulate(program):
     """Figures that others have found for recorded streams are found again; a large cluster is no trouble."""
     for name, none, even, flow in (("mixed", "1.344", 1.147, 1.014), ("phased", "1.449", 1.258, 1.075)):
@@ -330,7 +347,7 @@ def simulate(program):
             expect(words, words in call(program, "simulate", path, code=65)[1])
 
 
-CASES = {case.__name__: case for case in (reference, policies, bounds, diff, poc, refused, trace, simulate)}
+CASES = {case.__name__: case for case in (reference, policies, bounds, diff, poc, refused, trace, other_traces, simulate)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
