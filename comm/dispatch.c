@@ -89,6 +89,27 @@ static enum status take_memory(struct dispatch *d, struct arena *arena, const st
                             &d->first);
 }
 
+/* Where the backend reads what the host has planned. */
+static enum status take_arrays(struct dispatch *d)
+{
+    struct kernels *k = d->kernels;
+    size_t places = (size_t)d->max_own * (size_t)d->choices;
+    void *place, *order, *first;
+
+    d->backend_place = d->place;
+    d->backend_order = d->order;
+    d->backend_first = d->first;
+    if (!k->apart)
+        return STATUS_OK;
+    TRY(k->alloc(k, places * sizeof *d->place, "places of choices", &place));
+    TRY(k->alloc(k, (size_t)d->max_arrivals * sizeof *d->order, "order of arrivals", &order));
+    TRY(k->alloc(k, ((size_t)d->memory->max_local + 1) * sizeof *d->first, "arrivals of slots", &first));
+    d->backend_place = place;
+    d->backend_order = order;
+    d->backend_first = first;
+    return STATUS_OK;
+}
+
 enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *grid, struct kernels *kernels,
                           const struct placement *placement, int width, int max_rows, int choices)
 {
@@ -110,13 +131,18 @@ enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *
         (struct matrix){.data = send, .rows = open.max_own * choices, .columns = width, .stride = width};
     open.memory = m;
     *d = open;
-    return STATUS_OK;
+    return take_arrays(d);
 }
 
 void dispatch_close(struct dispatch *d)
 {
     if (d->memory)
         d->kernels->release(d->kernels, d->memory->send.data);
+    if (d->memory && d->kernels->apart) {
+        d->kernels->release(d->kernels, d->backend_place);
+        d->kernels->release(d->kernels, d->backend_order);
+        d->kernels->release(d->kernels, d->backend_first);
+    }
     memset(d, 0, sizeof *d);
 }
 
@@ -310,6 +336,20 @@ static void group_arrivals(struct dispatch *d)
     }
 }
 
+static enum status upload_arrays(struct dispatch *d)
+{
+    struct kernels *k = d->kernels;
+    const struct placement *p = d->memory->placement;
+    size_t places = (size_t)d->memory->rows * (size_t)d->memory->choices;
+    size_t firsts = (size_t)local_slots(p, d->grid->rank) + 1;
+
+    if (!k->apart)
+        return STATUS_OK;
+    TRY(k->upload(k, d->backend_place, d->place, places * sizeof *d->place));
+    TRY(k->upload(k, d->backend_order, d->order, (size_t)d->arriving * sizeof *d->order));
+    return k->upload(k, d->backend_first, d->first, firsts * sizeof *d->first);
+}
+
 enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals)
 {
     struct dispatch_memory *m = d->memory;
@@ -327,6 +367,7 @@ enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scal
         TRY(d->kernels->gather(d->kernels, matrix_top(m->send, d->sent), x, m->row, scale ? m->scale : NULL));
     TRY(rows->exchange(rows, m->send.data, m->out, &arrived));
     group_arrivals(d);
+    TRY(upload_arrays(d));
     /* The table's receive pointers are read-only by contract; a matrix that is only read may view them. */
     *arrivals = (struct matrix){
         .data = (float *)arrived, .rows = d->arriving, .columns = d->width, .stride = d->width};

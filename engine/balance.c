@@ -87,11 +87,12 @@ static enum status time_experts(struct balance *b, const struct weights_layer *l
 {
     struct kernels *k = b->migrate.kernels;
     struct experts *e = b->experts;
-    int32_t order[PROBE_ROWS * PROBE_SLOTS], first[PROBE_SLOTS + 1];
+    struct dispatch *d = &e->dispatch;
     struct expert_batch batch = {.out = matrix_top(e->results, slots * rows),
                                  .x = matrix_top(x, slots * rows),
-                                 .order = order,
-                                 .first = first,
+                                 .order = d->backend_order,
+                                 .first = d->backend_first,
+                                 .counted = d->first,
                                  .slots = slots,
                                  .gate_up = l->gate_up,
                                  .down = l->down,
@@ -99,9 +100,14 @@ static enum status time_experts(struct balance *b, const struct weights_layer *l
     int64_t start;
 
     for (int i = 0; i < slots * rows; i++)
-        order[i] = i;
+        d->order[i] = i;
     for (int s = 0; s <= slots; s++)
-        first[s] = s * rows;
+        d->first[s] = s * rows;
+    if (k->apart) {
+        TRY(k->upload(k, d->backend_order, d->order, (size_t)(slots * rows) * sizeof *d->order));
+        TRY(k->upload(k, d->backend_first, d->first, (size_t)(slots + 1) * sizeof *d->first));
+        TRY(k->wait(k));
+    }
     start = clock_now();
     TRY(k->multiply_experts(k, &batch));
     TRY(k->wait(k));

@@ -6,6 +6,24 @@
 #include "comm/watch.h"
 #include "engine/base/clock.h"
 
+/* Where the router writes, and where the host reads it. */
+static enum status take_choices(struct experts *e, struct arena *arena, struct kernels *k, size_t choices)
+{
+    void *expert, *weight;
+
+    TRY(arena_take_array(arena, choices, sizeof *e->chosen, "chosen experts", &e->chosen));
+    TRY(arena_take_array(arena, choices, sizeof *e->factor, "weights of choices", &e->factor));
+    e->expert = e->chosen;
+    e->weight = e->factor;
+    if (!k->apart)
+        return STATUS_OK;
+    TRY(k->alloc(k, choices * sizeof *e->expert, "chosen experts", &expert));
+    TRY(k->alloc(k, choices * sizeof *e->weight, "weights of choices", &weight));
+    e->expert = expert;
+    e->weight = weight;
+    return STATUS_OK;
+}
+
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
                          const struct weights *w, struct placement *p, const struct step *s)
 {
@@ -14,8 +32,7 @@ enum status experts_open(struct experts *e, struct arena *arena, const struct co
     int arrivals;
 
     *e = (struct experts){.config = c, .weights = w, .placement = p};
-    TRY(arena_take_array(arena, choices, sizeof *e->expert, "chosen experts", &e->expert));
-    TRY(arena_take_array(arena, choices, sizeof *e->weight, "weights of choices", &e->weight));
+    TRY(take_choices(e, arena, s->kernels, choices));
     TRY(kernels_matrix(s->kernels, own, c->experts, "router logits", &e->logits));
     TRY(dispatch_open(&e->dispatch, arena, s->grid, s->kernels, p, c->width, s->max_rows, c->choices));
     TRY(meter_open(&e->meter, arena, c->expert_layers, s->grid->ranks));
@@ -60,6 +77,20 @@ static enum status choose(struct experts *e, struct step *s, int layer, struct m
     return s->kernels->route(s->kernels, &route);
 }
 
+/* The router's choice comes to the host, which plans by it. */
+static enum status bring_choices(struct experts *e, struct step *s)
+{
+    struct kernels *k = s->kernels;
+    size_t choices = (size_t)s->own.count * (size_t)e->config->choices;
+
+    if (!k->apart)
+        return STATUS_OK;
+    TRY(k->download(k, e->chosen, e->expert, choices * sizeof *e->chosen));
+    if (!e->config->weight_on_input)
+        return STATUS_OK;
+    return k->download(k, e->factor, e->weight, choices * sizeof *e->factor);
+}
+
 /* The results of the rows that arrived here, in the order they arrived. */
 static enum status multiply_arrivals(struct experts *e, struct step *s, int layer, struct matrix arrivals)
 {
@@ -67,8 +98,9 @@ static enum status multiply_arrivals(struct experts *e, struct step *s, int laye
     const struct placement *p = e->placement;
     struct expert_batch batch = {.out = matrix_top(e->results, arrivals.rows),
                                  .x = arrivals,
-                                 .order = e->dispatch.order,
-                                 .first = e->dispatch.first,
+                                 .order = e->dispatch.backend_order,
+                                 .first = e->dispatch.backend_first,
+                                 .counted = e->dispatch.first,
                                  .slots = p->rank_first[s->grid->rank + 1] - p->rank_first[s->grid->rank],
                                  .gate_up = w->gate_up,
                                  .down = w->down,
@@ -97,11 +129,12 @@ enum status experts_forward(struct experts *e, struct step *s, int layer, struct
     }
 
     watch_enter(WATCH_DISPATCH, layer);
-    TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->expert, s->own.count,
+    TRY(bring_choices(e, s));
+    TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->chosen, s->own.count,
                       c->choices));
     count_rows(e, s->grid, c->layer[layer].expert_layer);
-    trace_layer(e->trace, c->layer[layer].expert_layer, e->dispatch.wanted, e->expert, s->own.count);
-    TRY(dispatch_send(&e->dispatch, normed, on_input ? e->weight : NULL, &arrivals));
+    trace_layer(e->trace, c->layer[layer].expert_layer, e->dispatch.wanted, e->chosen, s->own.count);
+    TRY(dispatch_send(&e->dispatch, normed, on_input ? e->factor : NULL, &arrivals));
 
     watch_enter(WATCH_EXPERTS, layer);
     start = clock_now();
@@ -114,7 +147,7 @@ enum status experts_forward(struct experts *e, struct step *s, int layer, struct
     combine = (struct combine){.x = x,
                                .shared = shared,
                                .results = returned,
-                               .place = e->dispatch.place,
+                               .place = e->dispatch.backend_place,
                                .weight = on_input ? NULL : e->weight,
                                .choices = c->choices};
     if (s->own.count == 0)

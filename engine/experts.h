@@ -21,8 +21,10 @@ struct experts {
     struct dispatch dispatch;
     struct block shared;   /* the shared expert; unused without one */
     struct matrix logits;  /* [own rows, E] */
-    int32_t *expert;       /* [own rows, k] */
-    float *weight;         /* [own rows, k] */
+    int32_t *expert;       /* [own rows, k] backend memory */
+    float *weight;         /* [own rows, k] backend memory */
+    int32_t *chosen;       /* expert, and ... */
+    float *factor;         /* ... weight in host memory, as far as the host needs them */
     struct matrix results; /* [arrivals, D] */
     struct matrix scratch; /* [arrivals, 2F] */
     struct meter meter;

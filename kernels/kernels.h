@@ -13,9 +13,10 @@
  * The law on kernels: the arithmetic of a row does not depend on the rows beside it, nor on the number of
  * threads, nor on which columns a rank holds. Every sum over an inner width runs in one order whatever T is.
  *
- * All entries return STATUS_BUG for shapes that contradict each other. Index and count arrays (tokens, rows,
- * pages, positions) are host memory; matrices are the backend's memory. A CPU backend's memory is host
- * memory. */
+ * All entries return STATUS_BUG for shapes that contradict each other. Matrices are the backend's memory, and
+ * so are the arrays that say which expert takes which row (of route, expert_batch and combine): they come from
+ * one stage and go to the next. What the host has made (tokens, rows, pages, positions) is host memory. A CPU
+ * backend's memory is host memory. */
 #ifndef KERNELS_H
 #define KERNELS_H
 
@@ -154,8 +155,8 @@ struct route {
     int choices;          /* k */
     enum score_kind score;
     bool renormalise; /* divide the weights of a row by their sum */
-    int32_t *expert;  /* [T, k] out, host memory, best first */
-    float *weight;    /* [T, k] out, host memory */
+    int32_t *expert;  /* [T, k] out, backend memory, best first */
+    float *weight;    /* [T, k] out, backend memory */
 
     /* SCORE_SIGMOID only. With a bias or groups the choice is by falling score + bias, and weights are the
      * scores alone. */
@@ -195,10 +196,12 @@ static inline enum status route_check(const struct route *r)
  * order[first[s + 1] - 1] of x go through  down( silu(gate x) * (up x) )  and the results land in the same
  * rows of out. */
 struct expert_batch {
-    struct matrix out;    /* [N, D] */
-    struct matrix x;      /* [N, D] */
-    const int32_t *order; /* [N] row numbers */
-    const int32_t *first; /* [slots + 1] */
+    struct matrix out;      /* [N, D] */
+    struct matrix x;        /* [N, D] */
+    const int32_t *order;   /* [N] row numbers, backend memory */
+    const int32_t *first;   /* [slots + 1] backend memory */
+    const int32_t *counted; /* the same as `first` in host memory; NULL: the host does not know it, but ... */
+    int most;               /* ... that no slot has more rows than these */
     int slots;
     const struct weight *gate_up; /* [slots] of [2F, D]: rows 0 ... F-1 gate, F ... 2F-1 up */
     const struct weight *down;    /* [slots] of [D, F] */
@@ -211,8 +214,8 @@ struct combine {
     struct matrix x;       /* [T, D] in and out */
     struct matrix shared;  /* [T, D]; rows == 0: none */
     struct matrix results; /* [N, D] */
-    const int32_t *place;  /* [T, k] row of results, host memory */
-    const float *weight;   /* [T, k] host memory; NULL: all 1 (the input was scaled instead) */
+    const int32_t *place;  /* [T, k] row of results, backend memory */
+    const float *weight;   /* [T, k] backend memory; NULL: all 1 (the input was scaled instead) */
     int choices;
 };
 

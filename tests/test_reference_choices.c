@@ -236,8 +236,14 @@ static void experts_put_results_where_the_rows_came_from(void **unused)
     static const int32_t ORDER[N] = {3, 1, 0, 2}, FIRST[SLOTS + 1] = {0, 2, 2, 4}, SLOT_OF[N] = {2, 0, 2, 0};
     float gate_up[SLOTS][2 * F * D], down[SLOTS][D * F], x[N * D], out[N * D], scratch[N * 2 * F];
     struct weight gate_up_weight[SLOTS], down_weight[SLOTS];
-    struct expert_batch batch = {view(out, N, D), view(x, N, D),  ORDER,       FIRST,
-                                 SLOTS,           gate_up_weight, down_weight, view(scratch, N, 2 * F)};
+    struct expert_batch batch = {.out = view(out, N, D),
+                                 .x = view(x, N, D),
+                                 .order = ORDER,
+                                 .first = FIRST,
+                                 .slots = SLOTS,
+                                 .gate_up = gate_up_weight,
+                                 .down = down_weight,
+                                 .scratch = view(scratch, N, 2 * F)};
 
     (void)unused;
     for (int i = 0; i < N * D; i++)

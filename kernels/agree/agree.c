@@ -272,6 +272,24 @@ float *agree_upload(struct kernels *k, const float *content, size_t count)
     return memory;
 }
 
+int32_t *agree_numbers(struct kernels *k, const int32_t *content, size_t count)
+{
+    void *memory;
+
+    agree_ok(k, "alloc", k->alloc(k, count * sizeof *content, "test", &memory));
+    if (content)
+        agree_ok(k, "upload", k->upload(k, memory, content, count * sizeof *content));
+    return memory;
+}
+
+void *agree_bring(struct kernels *k, const void *there, size_t count)
+{
+    void *content = agree_take(count, sizeof(int32_t));
+
+    agree_ok(k, "download", k->download(k, content, there, count * sizeof(int32_t)));
+    return content;
+}
+
 /* -- weights
  * ----------------------------------------------------------------------------------------------------------
  */

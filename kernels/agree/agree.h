@@ -90,6 +90,12 @@ float *agree_content(struct kernels *k, const struct framed *m);
 /* Floats in backend memory, not a matrix (gains, biases, blocks). */
 float *agree_upload(struct kernels *k, const float *content, size_t count);
 
+/* Whole numbers in backend memory; content NULL: zeros, for results. */
+int32_t *agree_numbers(struct kernels *k, const int32_t *content, size_t count);
+
+/* `count` numbers of 4 bytes of the backend's memory, on the host. */
+void *agree_bring(struct kernels *k, const void *there, size_t count);
+
 /* A random tensor as a file would hold it, and the same as floats. */
 struct drawn {
     enum dtype dtype;

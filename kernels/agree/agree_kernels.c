@@ -245,8 +245,8 @@ static void check_combine(struct kernels *reference, struct kernels *k)
         struct framed out = agree_framed(backend, rows, width, x);
         struct combine c = {.x = out.view,
                             .results = agree_framed(backend, results, width, result).view,
-                            .place = place,
-                            .weight = weight,
+                            .place = agree_numbers(backend, place, (size_t)(rows * choices)),
+                            .weight = weight ? agree_upload(backend, weight, (size_t)(rows * choices)) : NULL,
                             .choices = choices};
 
         if (shared)
@@ -307,9 +307,11 @@ static void check_route(struct kernels *reference, struct kernels *k)
             r.kept_groups = 2;
             r.scale = 2.5f;
         }
-        expert[i] = r.expert = agree_take((size_t)(rows * choices), sizeof *r.expert);
-        weight[i] = r.weight = agree_rows(rows, choices);
+        r.expert = agree_numbers(backend, NULL, (size_t)(rows * choices));
+        r.weight = (float *)agree_numbers(backend, NULL, (size_t)(rows * choices));
         agree_ok(backend, "route", backend->route(backend, &r));
+        expert[i] = agree_bring(backend, r.expert, (size_t)(rows * choices));
+        weight[i] = agree_bring(backend, r.weight, (size_t)(rows * choices));
         agree_content(backend, &l);
     }
     for (int i = 0; i < rows * choices; i++) {

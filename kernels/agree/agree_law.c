@@ -266,15 +266,19 @@ static void run_route(struct kernels *k, int i, const void *subject, int first, 
 {
     const struct choice *s = subject;
     struct route r = s->r;
+    int32_t *expert;
+    float *weight;
 
     (void)i;
     r.logits = upload_rows(k, s->logits, first, rows, s->experts).view;
-    r.expert = agree_take((size_t)(rows * r.choices), sizeof *r.expert);
-    r.weight = agree_rows(rows, r.choices);
+    r.expert = agree_numbers(k, NULL, (size_t)(rows * r.choices));
+    r.weight = (float *)agree_numbers(k, NULL, (size_t)(rows * r.choices));
     agree_ok(k, "route", k->route(k, &r));
+    expert = agree_bring(k, r.expert, (size_t)(rows * r.choices));
+    weight = agree_bring(k, r.weight, (size_t)(rows * r.choices));
     for (int j = 0; j < rows * r.choices; j++) {
-        out[2 * j] = (float)r.expert[j];
-        out[2 * j + 1] = r.weight[j];
+        out[2 * j] = (float)expert[j];
+        out[2 * j + 1] = weight[j];
     }
 }
 
@@ -302,11 +306,13 @@ static void run_combine(struct kernels *k, int i, const void *subject, int first
 {
     const struct combined *s = subject;
     struct framed x = upload_rows(k, s->x, first, rows, s->width);
+    ptrdiff_t begin = (ptrdiff_t)first * s->choices;
+    size_t places = (size_t)(rows * s->choices);
     struct combine c = {.x = x.view,
                         .shared = upload_rows(k, s->shared, first, rows, s->width).view,
                         .results = upload_rows(k, s->results, 0, ROWS, s->width).view,
-                        .place = s->place + (ptrdiff_t)first * s->choices,
-                        .weight = s->weight ? s->weight + (ptrdiff_t)first * s->choices : NULL,
+                        .place = agree_numbers(k, s->place + begin, places),
+                        .weight = s->weight ? agree_upload(k, s->weight + begin, places) : NULL,
                         .choices = s->choices};
 
     (void)i;
@@ -351,8 +357,7 @@ static void run_experts(struct kernels *k, int i, const void *subject, int first
     struct framed y = agree_framed(k, rows, s->width, NULL);
     struct expert_batch batch = {.out = y.view,
                                  .x = upload_rows(k, s->x, first, rows, s->width).view,
-                                 .order = order,
-                                 .first = starts,
+                                 .counted = starts,
                                  .slots = SLOTS,
                                  .gate_up = s->gate_up[i],
                                  .down = s->down[i],
@@ -367,6 +372,8 @@ static void run_experts(struct kernels *k, int i, const void *subject, int first
         agree_shuffle(order + starts[slot], place - starts[slot]);
     }
     starts[SLOTS] = place;
+    batch.order = agree_numbers(k, order, (size_t)rows);
+    batch.first = agree_numbers(k, starts, SLOTS + 1);
     agree_ok(k, "multiply_experts", k->multiply_experts(k, &batch));
     keep(k, &y, out);
 }

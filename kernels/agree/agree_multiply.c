@@ -145,6 +145,7 @@ static void check_experts(struct kernels *reference, struct kernels *k)
     int32_t *order = agree_take((size_t)rows, sizeof *order),
             *slot_of = agree_take((size_t)rows, sizeof *slot_of);
     double *bounds = agree_take((size_t)D, sizeof *bounds);
+    bool counted = agree_chance(50);
     int32_t first[7];
     float *got[2];
 
@@ -160,8 +161,10 @@ static void check_experts(struct kernels *reference, struct kernels *k)
         struct framed x = agree_framed(backend, rows, D, content), out = agree_framed(backend, rows, D, NULL);
         struct expert_batch batch = {.out = out.view,
                                      .x = x.view,
-                                     .order = order,
-                                     .first = first,
+                                     .order = agree_numbers(backend, order, (size_t)rows),
+                                     .first = agree_numbers(backend, first, (size_t)shape.slots + 1),
+                                     .counted = counted ? first : NULL,
+                                     .most = rows,
                                      .slots = shape.slots,
                                      .gate_up = gate_up,
                                      .down = down,

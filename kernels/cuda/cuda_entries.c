@@ -158,20 +158,9 @@ static enum status attend(struct kernels *k, const struct attention *a)
 
 static enum status route(struct kernels *k, const struct route *r)
 {
-    struct cuda_device *d = &cuda_entries_of(k)->device;
-    size_t count = (size_t)r->logits.rows * (size_t)r->choices;
-    struct route there = *r;
-    void *room;
-
     TRY(route_check(r));
-    if (count == 0)
-        return STATUS_OK;
-    TRY(cuda_device_room(d, count * 2 * sizeof(int32_t), &room));
-    there.expert = room;
-    there.weight = (float *)room + count;
-    CUDA_TRY(cuda_choose_route(&there, d->stream));
-    TRY(cuda_device_bring(d, r->expert, there.expert, count * sizeof *r->expert));
-    return cuda_device_bring(d, r->weight, there.weight, count * sizeof *r->weight);
+    CUDA_TRY(cuda_choose_route(r, stream_of(k)));
+    return STATUS_OK;
 }
 
 static enum status gather(struct kernels *k, struct matrix out, struct matrix x, const int32_t *rows,
@@ -212,11 +201,22 @@ static enum status check_slot(const struct expert_batch *b, int slot)
                     b->out.columns, b->scratch.columns);
     if (gate_up->rows != b->gate_up[0].rows)
         return FAIL(STATUS_BUG, "slot %d has an inner width of its own", slot);
-    for (int i = b->first[slot]; i < b->first[slot + 1]; i++)
-        if (b->order[i] < 0 || b->order[i] >= b->x.rows || b->order[i] >= b->out.rows ||
-            b->order[i] >= b->scratch.rows)
-            return FAIL(STATUS_BUG, "slot %d: row %d, there are %d", slot, b->order[i], b->x.rows);
     return STATUS_OK;
+}
+
+/* No slot has more rows than these. */
+static int most_rows(const struct expert_batch *b)
+{
+    int most = 0;
+
+    if (!b->counted)
+        return b->most;
+    for (int s = 0; s < b->slots; s++) {
+        int rows = b->counted[s + 1] - b->counted[s];
+
+        most = rows > most ? rows : most;
+    }
+    return most;
 }
 
 /* The weights of every slot, on the device. */
@@ -234,24 +234,20 @@ static enum status send_weights(struct kernels *k, const struct weight *weights,
 static enum status multiply_experts(struct kernels *k, const struct expert_batch *b)
 {
     cudaStream_t stream = stream_of(k);
-    struct cuda_slots slots = {.slots = b->slots};
-    const void *order, *first, *gate_up, *down;
+    struct cuda_slots slots = {
+        .order = b->order, .first = b->first, .slots = b->slots, .most = most_rows(b)};
+    const void *gate_up, *down;
     struct matrix inner, half;
 
-    for (int s = 0; s < b->slots; s++) {
-        int rows = b->first[s + 1] - b->first[s];
-
+    for (int s = 0; s < b->slots; s++)
         TRY(check_slot(b, s));
-        slots.most = rows > slots.most ? rows : slots.most;
-    }
-    if (slots.most == 0)
+    if (b->x.rows > b->out.rows || b->x.rows > b->scratch.rows)
+        return FAIL(STATUS_BUG, "%d rows of experts, %d results and %d rows of scratch", b->x.rows,
+                    b->out.rows, b->scratch.rows);
+    if (slots.most == 0 || b->slots == 0)
         return STATUS_OK;
-    TRY(send_numbers(k, b->order, (size_t)b->first[b->slots], &order));
-    TRY(send_numbers(k, b->first, (size_t)b->slots + 1, &first));
     TRY(send_weights(k, b->gate_up, b->slots, &gate_up));
     TRY(send_weights(k, b->down, b->slots, &down));
-    slots.order = order;
-    slots.first = first;
     slots.weights = gate_up;
     inner = matrix_columns(b->scratch, 0, b->gate_up[0].rows);
     half = matrix_columns(b->scratch, 0, b->down[0].columns);
@@ -295,20 +291,14 @@ static enum status join(struct kernels *k, struct matrix out, const float *block
 
 static enum status combine(struct kernels *k, const struct combine *c)
 {
-    size_t places = (size_t)c->x.rows * (size_t)c->choices;
-    const void *place, *weight = NULL;
-
     if (c->shared.rows > 0 && !same_shape(c->shared, c->x))
         return FAIL(STATUS_BUG, "shared [%d, %d] combined into [%d, %d]", c->shared.rows, c->shared.columns,
                     c->x.rows, c->x.columns);
-    for (size_t i = 0; i < places; i++)
-        if (c->place[i] >= c->results.rows || (c->place[i] >= 0 && c->results.columns != c->x.columns))
-            return FAIL(STATUS_BUG, "result %d of [%d, %d] combined into width %d", c->place[i],
-                        c->results.rows, c->results.columns, c->x.columns);
-    TRY(send_numbers(k, c->place, places, &place));
-    if (c->weight)
-        TRY(send_numbers(k, c->weight, places, &weight));
-    CUDA_TRY(cuda_rows_combine(c->x, c->shared, c->results, place, weight, c->choices, stream_of(k)));
+    if (c->results.rows > 0 && c->results.columns != c->x.columns)
+        return FAIL(STATUS_BUG, "results [%d, %d] combined into width %d", c->results.rows,
+                    c->results.columns, c->x.columns);
+    CUDA_TRY(
+        cuda_rows_combine(c->x, c->shared, c->results, c->place, c->weight, c->choices, stream_of(k)));
     return STATUS_OK;
 }
 

@@ -62,7 +62,6 @@ cudaError_t cuda_rows_rotate(struct matrix x, struct cuda_turn turn, cudaStream_
 /* -- cuda_choose.cu ----------------------------------------------------------------------------------------
  */
 
-/* route->expert and route->weight are device memory here. */
 cudaError_t cuda_choose_route(const struct route *route, cudaStream_t s);
 cudaError_t cuda_choose_candidates(struct matrix logits, int keep, float *values, int32_t *columns,
                                    cudaStream_t s);
