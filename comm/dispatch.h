@@ -50,7 +50,8 @@ struct dispatch {
     int32_t *order; /* [arriving] arrival rows grouped by local slot */
     int32_t *first; /* [local slots + 1] */
 
-    /* the same in the backend's memory, for the experts and for combine; one memory where that is the host's */
+    /* the same in the backend's memory, for the experts and for combine; one memory where that is the host's
+     */
     int32_t *backend_place, *backend_order, *backend_first;
 
     struct dispatch_memory *memory; /* private buffers */

@@ -14,8 +14,8 @@
 struct grid {
     struct comm *world; /* all P ranks; not owned */
     struct comm *group; /* the T ranks of this rank's data group; not owned */
-    struct comm *rows;  /* all P ranks, for rows in the backend's memory: `world` itself where that is host
-                           memory; not owned */
+    struct comm *rows;  /* all P ranks, for rows in the backend's memory, after all that the backend has been
+                           asked for before: `world` itself where that is host memory; not owned */
     struct comm *group_rows; /* likewise the T ranks */
     int ranks;               /* P */
     int rank;

@@ -93,7 +93,6 @@ enum status embedding_forward(struct embedding *e, struct step *s, const struct 
     place_rows(e, s, b);
     if (sent > 0)
         TRY(k->embed(k, matrix_top(e->sent, sent), &e->weights->embedding, e->tokens, first));
-    TRY(k->wait(k));
     TRY(s->grid->rows->exchange(s->grid->rows, e->sent.data, e->bytes, &arrivals));
     if (s->own.count == 0)
         return STATUS_OK;

@@ -86,7 +86,7 @@ enum status model_forward(struct model *m, const struct batch *b)
     if (m->balance)
         TRY(balance_begin(m->balance, b));
     TRY(kv_cache_apply(m->kv, b, m->grid->my_group));
-    step_begin(&m->step, b, m->kv);
+    TRY(step_begin(&m->step, b, m->kv));
     x = matrix_top(m->x, m->step.own.count);
     normed = matrix_top(m->normed, m->step.own.count);
 

@@ -16,7 +16,7 @@ enum status step_open(struct step *s, struct arena *arena, struct grid *grid, st
     return arena_take_array(arena, parts, sizeof *s->widths, "widths of parts", &s->widths);
 }
 
-void step_begin(struct step *s, const struct batch *b, const struct kv_cache *kv)
+enum status step_begin(struct step *s, const struct batch *b, const struct kv_cache *kv)
 {
     struct range group = batch_group_rows(b, s->grid->my_group);
 
@@ -27,6 +27,7 @@ void step_begin(struct step *s, const struct batch *b, const struct kv_cache *kv
     for (int i = 0; i < s->span_count; i++)
         for (int row = 0; row < s->spans[i].rows; row++)
             s->positions[s->spans[i].first_row + row] = s->spans[i].first_position + row;
+    return s->kernels->begin(s->kernels, s->spans, s->span_count, s->rows);
 }
 
 /* Rows without gaps at `data`. */
@@ -53,7 +54,6 @@ enum status step_gather_rows(struct step *s, struct matrix mine, struct matrix *
         return STATUS_OK;
     }
     TRY(check_gaps(mine));
-    TRY(s->kernels->wait(s->kernels));
     for (int p = 0; p < s->grid->tensor; p++)
         s->bytes[p] = (size_t)grid_rows(s->grid, s->rows, p).count * (size_t)mine.columns * sizeof(float);
     TRY(s->grid->group_rows->all_gather(s->grid->group_rows, mine.data, s->bytes, &all));
@@ -71,7 +71,6 @@ enum status step_gather_widths(struct step *s, struct matrix mine, int columns, 
         return STATUS_OK;
     }
     TRY(check_gaps(mine));
-    TRY(s->kernels->wait(s->kernels));
     for (int p = 0; p < s->grid->tensor; p++)
         s->bytes[p] = (size_t)s->rows * (size_t)s->widths[p] * sizeof(float);
     TRY(s->grid->group_rows->all_gather(s->grid->group_rows, mine.data, s->bytes, &all));
@@ -98,7 +97,6 @@ enum status step_return_columns(struct step *s, struct matrix mine, int columns,
         return STATUS_OK;
     }
     TRY(check_gaps(mine));
-    TRY(s->kernels->wait(s->kernels));
     for (int from = 0; from < parts; from++) {
         s->widths[from] = range_share(columns, parts, from).count;
         for (int to = 0; to < parts; to++)

@@ -40,7 +40,7 @@ enum status step_open(struct step *s, struct arena *arena, struct grid *grid, st
                       int max_rows, int max_pieces);
 
 /* Takes what the batch says about this rank's group; `kv` has applied it already. */
-void step_begin(struct step *s, const struct batch *b, const struct kv_cache *kv);
+enum status step_begin(struct step *s, const struct batch *b, const struct kv_cache *kv);
 
 /* mine [own rows, C], rows without gaps. *out is memory of the comm, or mine itself. */
 enum status step_gather_rows(struct step *s, struct matrix mine, struct matrix *out);

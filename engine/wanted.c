@@ -43,7 +43,6 @@ enum status wanted_gather(struct wanted *w, struct step *s, const struct batch *
         TRY(k->gather(k, normed, x, w->mine, NULL));
         TRY(k->rms_norm(k, normed, normed, w->weights->final_norm, w->config->norm_epsilon));
     }
-    TRY(k->wait(k));
     TRY(g->rows->all_gather(g->rows, normed.data, w->bytes, &gathered));
     *all = (struct matrix){.data = (float *)(uintptr_t)gathered,
                            .rows = count,

@@ -14,9 +14,9 @@
  * threads, nor on which columns a rank holds. Every sum over an inner width runs in one order whatever T is.
  *
  * All entries return STATUS_BUG for shapes that contradict each other. Matrices are the backend's memory, and
- * so are the arrays that say which expert takes which row (of route, expert_batch and combine): they come from
- * one stage and go to the next. What the host has made (tokens, rows, pages, positions) is host memory. A CPU
- * backend's memory is host memory. */
+ * so are the arrays that say which expert takes which row (of route, expert_batch and combine): they come
+ * from one stage and go to the next. What the host has made (tokens, rows, pages, positions) is host memory.
+ * A CPU backend's memory is host memory. */
 #ifndef KERNELS_H
 #define KERNELS_H
 
@@ -248,6 +248,14 @@ struct kernels {
      * zeroed, 64-byte aligned). All rows of w are covered by such calls before it is multiplied. part.columns
      * == w->columns. */
     enum status (*weight_fill)(struct kernels *k, struct weight *w, int first_row, const struct source *part);
+
+    /* -- steps
+     * ------------------------------------------------------------------------------------------------- */
+
+    /* The spans of the step that begins, for `rows` rows: every append and attend that is given this very
+     * array reads what is said here, so it travels once and not for every layer. Until the next call the
+     * array and its pages stay as they are. Spans that were not said before are taken as they come. */
+    enum status (*begin)(struct kernels *k, const struct span *spans, int span_count, int rows);
 
     /* -- stages
      * ---------------------------------------------------------------------------------------------------- */

@@ -128,6 +128,22 @@ static void place_rows(float *to, const struct span *span, const float *from, in
            (size_t)(span->rows * columns) * sizeof *to);
 }
 
+/* As layers do: another kind of attention may come before, and the same again after. */
+static void attend_twice(struct kernels *k, struct attention a)
+{
+    struct attention other = a;
+
+    other.mask = MASK_WINDOW;
+    other.mask_size = 5;
+    if (agree_chance(10))
+        agree_ok(k, "attend", k->attend(k, &other));
+    agree_ok(k, "attend", k->attend(k, &a));
+    if (agree_chance(10)) {
+        agree_ok(k, "attend", k->attend(k, &other));
+        agree_ok(k, "attend", k->attend(k, &a));
+    }
+}
+
 /* Appends the positions and, unless out is NULL, attends; out[s] [rows[s], heads * width] gets the rows of
  * this call. */
 static void step(struct kernels *k, const struct story *story, const struct pool *pool, const int *first,
@@ -140,12 +156,18 @@ static void step(struct kernels *k, const struct story *story, const struct pool
     float *keys = agree_rows(rows, kv_columns), *values = agree_rows(rows, kv_columns);
     float *queries = agree_rows(rows, columns);
     struct framed result;
+    struct attention attention;
     const float *content;
 
     for (int i = 0; i < span_count; i++) {
         place_rows(keys, &spans[i], story->keys[which[i]], spans[i].first_position, kv_columns);
         place_rows(values, &spans[i], story->values[which[i]], spans[i].first_position, kv_columns);
     }
+    /* What was said of the step is used, or nothing was said. */
+    if (agree_chance(60))
+        agree_ok(k, "begin", k->begin(k, spans, span_count, rows));
+    else
+        agree_ok(k, "begin", k->begin(k, NULL, 0, 0));
     agree_ok(k, "append",
              k->append(k, pool->cache, agree_framed(k, rows, kv_columns, keys).view,
                        agree_framed(k, rows, kv_columns, values).view, spans, span_count));
@@ -156,17 +178,17 @@ static void step(struct kernels *k, const struct story *story, const struct pool
         place_rows(queries, &spans[i], story->queries[which[i]],
                    spans[i].first_position - story->before[which[i]], columns);
     result = agree_framed(k, rows, columns, NULL);
-    agree_ok(k, "attend",
-             k->attend(k, &(struct attention){.out = result.view,
-                                              .queries = agree_framed(k, rows, columns, queries).view,
-                                              .cache = pool->cache,
-                                              .spans = spans,
-                                              .span_count = span_count,
-                                              .heads = story->heads,
-                                              .kv_of = story->kv_of,
-                                              .scale = story->scale,
-                                              .mask = story->mask,
-                                              .mask_size = story->mask_size}));
+    attention = (struct attention){.out = result.view,
+                                   .queries = agree_framed(k, rows, columns, queries).view,
+                                   .cache = pool->cache,
+                                   .spans = spans,
+                                   .span_count = span_count,
+                                   .heads = story->heads,
+                                   .kv_of = story->kv_of,
+                                   .scale = story->scale,
+                                   .mask = story->mask,
+                                   .mask_size = story->mask_size};
+    attend_twice(k, attention);
     content = agree_content(k, &result);
     for (int i = 0; i < span_count; i++)
         memcpy(out[which[i]] + (ptrdiff_t)(spans[i].first_position - story->before[which[i]]) * columns,

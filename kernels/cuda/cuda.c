@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIECE_BYTES = 1 << 20 };
-
 static enum status memory_alloc(struct kernels *k, size_t bytes, const char *what, void **out)
 {
     struct cuda_device *d = &cuda_entries_of(k)->device;
@@ -38,17 +36,7 @@ static size_t memory_free_bytes(struct kernels *k)
 
 static enum status upload(struct kernels *k, void *device, const void *host, size_t bytes)
 {
-    struct cuda_device *d = &cuda_entries_of(k)->device;
-
-    for (size_t done = 0; done < bytes;) {
-        size_t part = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
-        const void *there;
-
-        TRY(cuda_device_send(d, (const char *)host + done, part, &there));
-        CUDA_TRY(cudaMemcpyAsync((char *)device + done, there, part, cudaMemcpyDeviceToDevice, d->stream));
-        done += part;
-    }
-    return STATUS_OK;
+    return cuda_device_upload(&cuda_entries_of(k)->device, device, host, bytes);
 }
 
 static enum status download(struct kernels *k, void *host, const void *device, size_t bytes)
@@ -166,6 +154,7 @@ static void close_all(struct kernels *k)
         return;
     c = cuda_entries_of(k);
     cuda_turns_close(&c->turns);
+    cuda_spans_close(&c->spans);
     cuda_device_close(&c->device);
     memory = c->memory; /* the table lies in it */
     host_close(&memory);
@@ -211,6 +200,7 @@ enum status cuda_open(int number, struct kernels **out)
 
     if (status != STATUS_OK) {
         if (c) {
+            cuda_spans_close(&c->spans);
             cuda_device_close(&c->device);
         }
         host_close(&memory);

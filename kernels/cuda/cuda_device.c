@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { RING_BYTES = 8 << 20, RING_ALIGN = 256 };
+enum { RING_BYTES = 8 << 20, RING_ALIGN = 256, PIECE_BYTES = 1 << 20 };
 
 enum status cuda_device_error(cudaError_t error, const char *call)
 {
@@ -116,6 +116,19 @@ enum status cuda_device_send(struct cuda_device *d, const void *host, size_t byt
         CUDA_TRY(cudaMemcpyAsync(d->mirror + at, d->pinned + at, bytes, cudaMemcpyHostToDevice, d->stream));
     }
     *out = d->mirror + at;
+    return STATUS_OK;
+}
+
+enum status cuda_device_upload(struct cuda_device *d, void *device, const void *host, size_t bytes)
+{
+    for (size_t done = 0; done < bytes;) {
+        size_t part = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+        const void *there;
+
+        TRY(cuda_device_send(d, (const char *)host + done, part, &there));
+        CUDA_TRY(cudaMemcpyAsync((char *)device + done, there, part, cudaMemcpyDeviceToDevice, d->stream));
+        done += part;
+    }
     return STATUS_OK;
 }
 

@@ -44,6 +44,9 @@ void cuda_device_close(struct cuda_device *d);
 /* `bytes` of host memory on their way to the device; *out is good for work queued before the next wait. */
 enum status cuda_device_send(struct cuda_device *d, const void *host, size_t bytes, const void **out);
 
+/* The same, to device memory of the caller's, in as many pieces as it takes. */
+enum status cuda_device_upload(struct cuda_device *d, void *device, const void *host, size_t bytes);
+
 /* Room on the device of the same life, for results; cuda_device_bring copies it to the host and waits. */
 enum status cuda_device_room(struct cuda_device *d, size_t bytes, void **out);
 enum status cuda_device_bring(struct cuda_device *d, void *host, const void *device, size_t bytes);

@@ -125,9 +125,17 @@ static enum status rotate(struct kernels *k, struct matrix q, struct matrix keys
     turn.gain = r->key_gain;
     CUDA_TRY(cuda_rows_rotate(keys, turn, stream_of(k)));
     turn.gain = r->query_gain;
-    TRY(cuda_turns_temperature(&c->device, r, positions, q.rows, &turn.temperature));
+    TRY(cuda_turns_temperature(&c->turns, &c->device, r, positions, q.rows, &turn.temperature));
     CUDA_TRY(cuda_rows_rotate(q, turn, stream_of(k)));
     return STATUS_OK;
+}
+
+static enum status begin(struct kernels *k, const struct span *spans, int span_count, int rows)
+{
+    struct cuda_entries *c = cuda_entries_of(k);
+    struct cuda_spans_job job = {.spans = spans, .span_count = span_count, .rows = rows};
+
+    return cuda_spans_begin(&c->spans, &c->device, &job);
 }
 
 static enum status append(struct kernels *k, struct cache_layer cache, struct matrix keys,
@@ -234,8 +242,7 @@ static enum status send_weights(struct kernels *k, const struct weight *weights,
 static enum status multiply_experts(struct kernels *k, const struct expert_batch *b)
 {
     cudaStream_t stream = stream_of(k);
-    struct cuda_slots slots = {
-        .order = b->order, .first = b->first, .slots = b->slots, .most = most_rows(b)};
+    struct cuda_slots slots = {.order = b->order, .first = b->first, .slots = b->slots, .most = most_rows(b)};
     const void *gate_up, *down;
     struct matrix inner, half;
 
@@ -297,8 +304,7 @@ static enum status combine(struct kernels *k, const struct combine *c)
     if (c->results.rows > 0 && c->results.columns != c->x.columns)
         return FAIL(STATUS_BUG, "results [%d, %d] combined into width %d", c->results.rows,
                     c->results.columns, c->x.columns);
-    CUDA_TRY(
-        cuda_rows_combine(c->x, c->shared, c->results, c->place, c->weight, c->choices, stream_of(k)));
+    CUDA_TRY(cuda_rows_combine(c->x, c->shared, c->results, c->place, c->weight, c->choices, stream_of(k)));
     return STATUS_OK;
 }
 
@@ -321,6 +327,7 @@ static enum status candidates(struct kernels *k, struct matrix logits, int keep,
 
 void cuda_entries_enter(struct kernels *k)
 {
+    k->begin = begin;
     k->embed = embed;
     k->rms_norm = norm;
     k->multiply = multiply;

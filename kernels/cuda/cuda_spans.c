@@ -3,8 +3,6 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/cuda_spans.h"
 
-#include "kernels/cuda/cuda_launch.h"
-
 enum { ROOM_NUMBERS = 1 << 20, TILE = 16 };
 
 enum status cuda_spans_open(struct cuda_spans *s, struct host_memory *memory)
@@ -13,6 +11,27 @@ enum status cuda_spans_open(struct cuda_spans *s, struct host_memory *memory)
 
     TRY(host_alloc(memory, ROOM_NUMBERS * sizeof *s->numbers, "descriptions of attention", &numbers));
     *s = (struct cuda_spans){.numbers = numbers, .room = ROOM_NUMBERS};
+    CUDA_TRY(cudaMalloc((void **)&s->step.numbers, ROOM_NUMBERS * sizeof *s->numbers));
+    for (int i = 0; i < CUDA_SPANS_KINDS; i++)
+        CUDA_TRY(cudaMalloc((void **)&s->step.kind[i].numbers,
+                            CUDA_SPANS_KIND_NUMBERS * sizeof *s->step.kind[i].numbers));
+    return STATUS_OK;
+}
+
+void cuda_spans_close(struct cuda_spans *s)
+{
+    for (int i = 0; i < CUDA_SPANS_KINDS; i++)
+        cudaFree(s->step.kind[i].numbers);
+    cudaFree(s->step.numbers);
+    *s = (struct cuda_spans){0};
+}
+
+static enum status check_rows(const struct span *span, int rows)
+{
+    if (span->first_row < 0 || span->rows < 0 || span->rows > rows - span->first_row ||
+        span->first_position < 0)
+        return FAIL(STATUS_BUG, "span of %d rows from row %d, position %d, of %d rows", span->rows,
+                    span->first_row, span->first_position, rows);
     return STATUS_OK;
 }
 
@@ -21,10 +40,7 @@ static enum status check_span(const struct span *span, const struct cache_layer 
 {
     int last = span->first_position + span->rows - 1;
 
-    if (span->first_row < 0 || span->rows < 0 || span->rows > rows - span->first_row ||
-        span->first_position < 0)
-        return FAIL(STATUS_BUG, "span of %d rows from row %d, position %d, of %d rows", span->rows,
-                    span->first_row, span->first_position, rows);
+    TRY(check_rows(span, rows));
     for (int page = from / PAGE_ROWS; span->rows > 0 && page <= last / PAGE_ROWS; page++)
         if (span->pages[page] < 0 || span->pages[page] >= cache->pages)
             return FAIL(STATUS_BUG, "page %d, the cache has %d", span->pages[page], cache->pages);
@@ -65,14 +81,11 @@ static enum status push(struct list *l, int32_t number)
     return STATUS_OK;
 }
 
-/* position, first_page [rows] and pages of the spans go to the device. Rows outside any span stay -1. */
-static enum status send_cache(struct cuda_spans *s, struct cuda_device *d, const struct cuda_spans_job *job,
-                              struct cuda_cache *out)
+/* position, first_page [rows] and pages of the spans, *used numbers in all. Rows outside any span are -1. */
+static enum status write_spans(struct cuda_spans *s, const struct cuda_spans_job *job, size_t *used)
 {
     size_t rows = (size_t)job->rows;
     struct list pages = {s->numbers + 2 * rows, 0, s->room - 2 * rows};
-    const int32_t *sent;
-    const void *there;
 
     if (2 * rows > s->room)
         return FAIL(STATUS_BUG, "a step of %d rows", job->rows);
@@ -89,8 +102,47 @@ static enum status send_cache(struct cuda_spans *s, struct cuda_device *d, const
         for (int page = 0; span->rows > 0 && page < count; page++)
             TRY(push(&pages, span->pages[page]));
     }
-    TRY(cuda_device_send(d, s->numbers, (2 * rows + pages.used) * sizeof(int32_t), &there));
-    sent = there;
+    *used = 2 * rows + pages.used;
+    return STATUS_OK;
+}
+
+enum status cuda_spans_begin(struct cuda_spans *s, struct cuda_device *d, const struct cuda_spans_job *job)
+{
+    size_t used;
+
+    s->step.spans = NULL;
+    s->step.pages = 0;
+    for (int i = 0; i < CUDA_SPANS_KINDS; i++)
+        s->step.kind[i].kv_of = NULL;
+    for (int i = 0; i < job->span_count; i++)
+        TRY(check_rows(&job->spans[i], job->rows));
+    TRY(write_spans(s, job, &used));
+    TRY(cuda_device_upload(d, s->step.numbers, s->numbers, used * sizeof(int32_t)));
+    s->step.spans = job->spans;
+    s->step.span_count = job->span_count;
+    s->step.rows = job->rows;
+    return STATUS_OK;
+}
+
+static bool said(const struct cuda_spans *s, const struct cuda_spans_job *job)
+{
+    return s->step.spans && s->step.spans == job->spans && s->step.span_count == job->span_count &&
+           s->step.rows == job->rows;
+}
+
+/* The rows of the step and their pages, on the device. */
+static enum status send_cache(struct cuda_spans *s, struct cuda_device *d, const struct cuda_spans_job *job,
+                              struct cuda_cache *out)
+{
+    size_t rows = (size_t)job->rows, used;
+    const int32_t *sent = s->step.numbers;
+    const void *there;
+
+    if (!said(s, job)) {
+        TRY(write_spans(s, job, &used));
+        TRY(cuda_device_send(d, s->numbers, used * sizeof(int32_t), &there));
+        sent = there;
+    }
     *out = (struct cuda_cache){.data = job->cache.data,
                                .kv_heads = job->cache.kv_heads,
                                .head_width = job->cache.head_width,
@@ -104,22 +156,27 @@ enum status cuda_spans_append(struct cuda_spans *s, struct cuda_device *d, const
                               struct matrix keys, struct matrix values)
 {
     struct cuda_cache cache;
+    bool known = said(s, job);
 
     TRY(check_cache(&job->cache));
-    for (int i = 0; i < job->span_count; i++)
+    for (int i = 0; !(known && s->step.pages == job->cache.pages) && i < job->span_count; i++)
         TRY(check_span(&job->spans[i], &job->cache, job->rows, job->spans[i].first_position));
+    if (known)
+        s->step.pages = job->cache.pages;
     TRY(send_cache(s, d, job, &cache));
     CUDA_TRY(cuda_attend_append(cache, keys, values, d->stream));
     return STATUS_OK;
 }
 
-/* Query heads by key-value head: head_of [kv heads + 1] and head_list [heads], behind each other. */
+/* Query heads by key-value head: head_of [kv heads + 1] and head_list [heads], behind each other. `to` is
+ * where they stay; NULL: they are good for this call. */
 static enum status send_heads(struct cuda_spans *s, struct cuda_device *d, const struct attention *a,
-                              struct cuda_attend *out)
+                              int32_t *to, struct cuda_attend *out)
 {
     int kv_heads = a->cache.kv_heads;
+    size_t count = (size_t)(kv_heads + 1 + a->heads);
     int32_t *first = s->numbers, *list = s->numbers + kv_heads + 1;
-    const void *there;
+    const void *there = to;
 
     first[0] = 0;
     for (int kv = 0; kv < kv_heads; kv++) {
@@ -130,7 +187,10 @@ static enum status send_heads(struct cuda_spans *s, struct cuda_device *d, const
         if (first[kv + 1] - first[kv] > out->most_heads)
             out->most_heads = first[kv + 1] - first[kv];
     }
-    TRY(cuda_device_send(d, s->numbers, (size_t)(kv_heads + 1 + a->heads) * sizeof(int32_t), &there));
+    if (to)
+        TRY(cuda_device_upload(d, to, s->numbers, count * sizeof(int32_t)));
+    else
+        TRY(cuda_device_send(d, s->numbers, count * sizeof(int32_t), &there));
     out->head_of = there;
     out->head_list = out->head_of + kv_heads + 1;
     return STATUS_OK;
@@ -164,21 +224,111 @@ static bool joins(struct group *g, const struct attention *a, int row, int rows,
     return true;
 }
 
-static enum status run_group(struct cuda_device *d, struct cuda_attend *job, const struct group *g,
-                             const struct list *tiles)
+static enum status launch(struct cuda_device *d, const struct cuda_attend *job, int rows)
 {
-    const void *there;
+    CUDA_TRY(cuda_attend_chunks(job, d->stream));
+    CUDA_TRY(cuda_attend_merge(job, rows, d->stream));
+    return STATUS_OK;
+}
+
+/* `to` as in send_heads. */
+static enum status run_group(struct cuda_device *d, struct cuda_attend *job, const struct group *g,
+                             const struct list *tiles, int32_t *to)
+{
+    const void *there = to;
 
     if (g->rows == 0)
         return STATUS_OK;
-    TRY(cuda_device_send(d, tiles->at, tiles->used * sizeof(int32_t), &there));
+    if (to)
+        TRY(cuda_device_upload(d, to, tiles->at, tiles->used * sizeof(int32_t)));
+    else
+        TRY(cuda_device_send(d, tiles->at, tiles->used * sizeof(int32_t), &there));
     job->tile = there;
     job->tiles = (int)tiles->used / 2;
     job->first_chunk = g->first_chunk;
     job->chunks = g->end_chunk - g->first_chunk;
     job->first_row = g->row;
-    CUDA_TRY(cuda_attend_chunks(job, d->stream));
-    CUDA_TRY(cuda_attend_merge(job, g->rows, d->stream));
+    return launch(d, job, g->rows);
+}
+
+/* All tiles of the spans, in groups that fit; the last group is left to the caller. */
+static enum status run_groups(struct cuda_device *d, const struct attention *a, struct cuda_attend *k,
+                              struct group *group, struct list *tiles, int *groups)
+{
+    for (int i = 0; i < a->span_count; i++) {
+        const struct span *span = &a->spans[i];
+        int step = k->most_heads < TILE ? TILE / k->most_heads : 1;
+
+        for (int row = 0; row < span->rows; row += step) {
+            int rows = span->rows - row < step ? span->rows - row : step;
+
+            if (!joins(group, a, span->first_row + row, rows, span->first_position + row)) {
+                TRY(run_group(d, k, group, tiles, NULL));
+                *groups += group->rows > 0;
+                *group = (struct group){0};
+                tiles->used = 0;
+                if (!joins(group, a, span->first_row + row, rows, span->first_position + row))
+                    return FAIL(
+                        STATUS_BAD_INPUT,
+                        "attention over %d positions needs more than %d MiB of partial results; lower "
+                        "--max-model-len",
+                        span->first_position + row + rows, CUDA_DEVICE_PARTIAL_FLOATS >> 18);
+            }
+            TRY(push(tiles, span->first_row + row));
+            TRY(push(tiles, rows));
+        }
+    }
+    return STATUS_OK;
+}
+
+static bool same_kind(const struct cuda_spans_kind *kind, const struct attention *a)
+{
+    return kind->kv_of && kind->kv_of == a->kv_of && kind->heads == a->heads &&
+           kind->kv_heads == a->cache.kv_heads && kind->mask == (int)a->mask &&
+           kind->mask_size == a->mask_size && kind->pages == a->cache.pages;
+}
+
+/* The kind of this attention in a step that was said before; NULL: not known. *room is a free place. */
+static struct cuda_spans_kind *find_kind(struct cuda_spans *s, const struct attention *a,
+                                         struct cuda_spans_kind **room)
+{
+    *room = NULL;
+    for (int i = 0; i < CUDA_SPANS_KINDS; i++) {
+        struct cuda_spans_kind *kind = &s->step.kind[i];
+
+        if (same_kind(kind, a))
+            return kind;
+        if (!kind->kv_of && !*room)
+            *room = kind;
+    }
+    return NULL;
+}
+
+static enum status attend_new(struct cuda_spans *s, struct cuda_device *d, const struct attention *a,
+                              struct cuda_attend *k, struct cuda_spans_kind *room)
+{
+    size_t heads = (size_t)(a->cache.kv_heads + 1 + a->heads);
+    bool kept = room && heads < CUDA_SPANS_KIND_NUMBERS;
+    struct list tiles = {s->numbers, 0, s->room};
+    struct group group = {0};
+    int groups = 0;
+
+    for (int i = 0; i < a->span_count; i++)
+        TRY(check_span(&a->spans[i], &a->cache, a->queries.rows, first_seen(a, a->spans[i].first_position)));
+    TRY(send_heads(s, d, a, kept ? room->numbers : NULL, k));
+    TRY(run_groups(d, a, k, &group, &tiles, &groups));
+    kept = kept && groups == 0 && group.rows > 0 && tiles.used <= CUDA_SPANS_KIND_NUMBERS - heads;
+    TRY(run_group(d, k, &group, &tiles, kept ? room->numbers + heads : NULL));
+    if (kept) {
+        room->kv_of = a->kv_of;
+        room->heads = a->heads;
+        room->kv_heads = a->cache.kv_heads;
+        room->mask = (int)a->mask;
+        room->mask_size = a->mask_size;
+        room->pages = a->cache.pages;
+        room->job = *k;
+        room->rows = group.rows;
+    }
     return STATUS_OK;
 }
 
@@ -186,44 +336,23 @@ enum status cuda_spans_attend(struct cuda_spans *s, struct cuda_device *d, const
 {
     struct cuda_spans_job job = {
         .cache = a->cache, .spans = a->spans, .span_count = a->span_count, .rows = a->queries.rows};
-    struct cuda_attend k = {.out = a->out,
-                            .queries = a->queries,
-                            .heads = a->heads,
-                            .scale = a->scale,
-                            .mask = (int)a->mask,
-                            .mask_size = a->mask_size,
-                            .partial = d->partial};
-    struct list tiles = {s->numbers, 0, s->room};
-    struct group group = {0};
+    struct cuda_spans_kind *kind = NULL, *room = NULL;
+    struct cuda_attend k = {0};
 
     TRY(check_cache(&a->cache));
-    for (int i = 0; i < a->span_count; i++)
-        TRY(check_span(&a->spans[i], &a->cache, a->queries.rows, first_seen(a, a->spans[i].first_position)));
     if (a->queries.rows == 0 || a->heads == 0)
         return STATUS_OK;
+    if (said(s, &job))
+        kind = find_kind(s, a, &room);
+    if (kind)
+        k = kind->job;
     TRY(send_cache(s, d, &job, &k.cache));
-    TRY(send_heads(s, d, a, &k));
-    for (int i = 0; i < a->span_count; i++) {
-        const struct span *span = &a->spans[i];
-        int step = k.most_heads < TILE ? TILE / k.most_heads : 1;
-
-        for (int row = 0; row < span->rows; row += step) {
-            int rows = span->rows - row < step ? span->rows - row : step;
-
-            if (!joins(&group, a, span->first_row + row, rows, span->first_position + row)) {
-                TRY(run_group(d, &k, &group, &tiles));
-                group = (struct group){0};
-                tiles.used = 0;
-                if (!joins(&group, a, span->first_row + row, rows, span->first_position + row))
-                    return FAIL(
-                        STATUS_BAD_INPUT,
-                        "attention over %d positions needs more than %d MiB of partial results; lower "
-                        "--max-model-len",
-                        span->first_position + row + rows, CUDA_DEVICE_PARTIAL_FLOATS >> 18);
-            }
-            TRY(push(&tiles, span->first_row + row));
-            TRY(push(&tiles, rows));
-        }
-    }
-    return run_group(d, &k, &group, &tiles);
+    k.out = a->out;
+    k.queries = a->queries;
+    k.heads = a->heads;
+    k.scale = a->scale;
+    k.mask = (int)a->mask;
+    k.mask_size = a->mask_size;
+    k.partial = d->partial;
+    return kind ? launch(d, &k, kind->rows) : attend_new(s, d, a, &k, room);
 }

@@ -18,21 +18,23 @@ void cuda_turns_close(struct cuda_turns *t)
 {
     for (int i = 0; i < CUDA_TURNS_KINDS; i++)
         give_back(&t->kept[i]);
+    give_back(&t->temperature);
 }
 
-static enum status make_room(struct cuda_turns_kept *kept, struct cuda_device *d, int rows, int rotated)
+static enum status make_room(struct cuda_turns_kept *kept, struct cuda_device *d, int rows, int width)
 {
-    size_t numbers = (size_t)rows * (size_t)(rotated > 0 ? rotated : 1);
+    size_t numbers = (size_t)rows * (size_t)(width > 0 ? width : 1);
 
-    TRY(cuda_device_wait(d)); /* nobody reads the old table any more, and its copy has arrived */
-    if (rows <= kept->room && rotated == kept->rotated)
-        return STATUS_OK;
-    give_back(kept);
-    CUDA_TRY(cudaMallocHost((void **)&kept->positions, (size_t)rows * sizeof *kept->positions));
-    CUDA_TRY(cudaMallocHost((void **)&kept->host, numbers * sizeof *kept->host));
-    CUDA_TRY(cudaMalloc((void **)&kept->table, numbers * sizeof *kept->table));
-    kept->room = rows;
-    kept->rotated = rotated;
+    if (rows > kept->room || width != kept->width) {
+        TRY(cuda_device_wait(d)); /* nobody reads the old table any more */
+        give_back(kept);
+        CUDA_TRY(cudaMallocHost((void **)&kept->positions, (size_t)rows * sizeof *kept->positions));
+        CUDA_TRY(cudaMallocHost((void **)&kept->host, numbers * sizeof *kept->host));
+        CUDA_TRY(cudaMalloc((void **)&kept->table, numbers * sizeof *kept->table));
+        kept->room = rows;
+        kept->width = width;
+    }
+    kept->rows = 0;
     return STATUS_OK;
 }
 
@@ -44,9 +46,9 @@ static double angle(int32_t position, float frequency)
     return (double)position * (double)frequency;
 }
 
-static void fill(struct cuda_turns_kept *kept, const struct rotation *r)
+static void fill(struct cuda_turns_kept *kept, const struct rotation *r, int rows)
 {
-    for (int t = 0; t < kept->rows; t++) {
+    for (int t = 0; t < rows; t++) {
         for (int i = 0; i < r->rotated / 2; i++) {
             double turned = angle(kept->positions[t], r->frequency[i]);
             float *pair = kept->host + (ptrdiff_t)t * r->rotated + 2 * (ptrdiff_t)i;
@@ -57,67 +59,75 @@ static void fill(struct cuda_turns_kept *kept, const struct rotation *r)
     }
 }
 
-static bool holds(const struct cuda_turns_kept *kept, const struct rotation *r, const int32_t *positions,
-                  int rows)
+/* What queries of far positions are multiplied by. */
+static void fill_temperature(struct cuda_turns_kept *kept, const struct rotation *r, int rows)
 {
-    return kept->frequency == r->frequency && kept->factor == r->attention_factor &&
-           kept->rotated == r->rotated && kept->rows == rows &&
-           memcmp(kept->positions, positions, (size_t)rows * sizeof *positions) == 0;
+    for (int t = 0; t < rows; t++) {
+        double steps = floor(((double)kept->positions[t] + 1.0) / (double)r->temperature_floor);
+
+        kept->host[t] = (float)(1.0 + (double)r->temperature_scale * log1p(steps));
+    }
+}
+
+/* `like` names what the table is made of. */
+static bool holds(const struct cuda_turns_kept *kept, const struct cuda_turns_kept *like,
+                  const int32_t *positions)
+{
+    return kept->frequency == like->frequency && kept->factor == like->factor && kept->floor == like->floor &&
+           kept->width == like->width && kept->rows == like->rows &&
+           memcmp(kept->positions, positions, (size_t)like->rows * sizeof *positions) == 0;
+}
+
+/* The table of these positions: as it is, or made anew. */
+static enum status take(struct cuda_turns_kept *kept, struct cuda_device *d, const struct rotation *r,
+                        const struct cuda_turns_kept *like, const int32_t *positions)
+{
+    if (holds(kept, like, positions))
+        return STATUS_OK;
+    TRY(make_room(kept, d, like->rows, like->width));
+    memcpy(kept->positions, positions, (size_t)like->rows * sizeof *positions);
+    if (like->frequency)
+        fill(kept, r, like->rows);
+    else
+        fill_temperature(kept, r, like->rows);
+    TRY(cuda_device_upload(d, kept->table, kept->host,
+                           (size_t)like->rows * (size_t)like->width * sizeof *kept->host));
+    kept->frequency = like->frequency;
+    kept->factor = like->factor;
+    kept->floor = like->floor;
+    kept->rows = like->rows;
+    return STATUS_OK;
 }
 
 enum status cuda_turns_table(struct cuda_turns *t, struct cuda_device *d, const struct rotation *r,
                              const int32_t *positions, int rows, const float **out)
 {
+    struct cuda_turns_kept like = {
+        .frequency = r->frequency, .factor = r->attention_factor, .width = r->rotated, .rows = rows};
     struct cuda_turns_kept *kept = NULL;
 
-    for (int i = 0; i < CUDA_TURNS_KINDS; i++) {
-        if (t->kept[i].frequency != r->frequency)
-            continue;
-        kept = &t->kept[i];
-        if (holds(kept, r, positions, rows)) {
-            *out = kept->table;
-            return STATUS_OK;
-        }
-    }
+    for (int i = 0; i < CUDA_TURNS_KINDS; i++)
+        if (t->kept[i].frequency == r->frequency)
+            kept = &t->kept[i];
     if (!kept) {
         kept = &t->kept[t->next];
         t->next = (t->next + 1) % CUDA_TURNS_KINDS;
     }
-    TRY(make_room(kept, d, rows, r->rotated));
-    kept->frequency = r->frequency;
-    kept->factor = r->attention_factor;
-    kept->rows = rows;
-    memcpy(kept->positions, positions, (size_t)rows * sizeof *positions);
-    fill(kept, r);
-    CUDA_TRY(cudaMemcpyAsync(kept->table, kept->host, (size_t)rows * (size_t)r->rotated * sizeof *kept->host,
-                             cudaMemcpyHostToDevice, d->stream));
+    TRY(take(kept, d, r, &like, positions));
     *out = kept->table;
     return STATUS_OK;
 }
 
-enum status cuda_turns_temperature(struct cuda_device *d, const struct rotation *r, const int32_t *positions,
-                                   int rows, const float **out)
+enum status cuda_turns_temperature(struct cuda_turns *t, struct cuda_device *d, const struct rotation *r,
+                                   const int32_t *positions, int rows, const float **out)
 {
-    float factors[256];
-    void *room;
+    struct cuda_turns_kept like = {
+        .factor = r->temperature_scale, .floor = r->temperature_floor, .width = 1, .rows = rows};
 
     *out = NULL;
     if (r->temperature_scale == 0.0f)
         return STATUS_OK;
-    TRY(cuda_device_room(d, (size_t)rows * sizeof(float), &room));
-    for (int first = 0; first < rows; first += 256) {
-        int count = rows - first < 256 ? rows - first : 256;
-        const void *there;
-
-        for (int i = 0; i < count; i++) {
-            double steps = floor(((double)positions[first + i] + 1.0) / (double)r->temperature_floor);
-
-            factors[i] = (float)(1.0 + (double)r->temperature_scale * log1p(steps));
-        }
-        TRY(cuda_device_send(d, factors, (size_t)count * sizeof(float), &there));
-        CUDA_TRY(cudaMemcpyAsync((float *)room + first, there, (size_t)count * sizeof(float),
-                                 cudaMemcpyDeviceToDevice, d->stream));
-    }
-    *out = room;
+    TRY(take(&t->temperature, d, r, &like, positions));
+    *out = t->temperature.table;
     return STATUS_OK;
 }

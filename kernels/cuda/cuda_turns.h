@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Made by the host, as sines of large angles need more than registers, and kept: all layers of one kind turn
- * the same positions in a step. */
+ * the same positions in a step. The host does not wait for the device unless a table must grow. */
 #ifndef CUDA_TURNS_H
 #define CUDA_TURNS_H
 
@@ -12,16 +12,18 @@
 enum { CUDA_TURNS_KINDS = 4 }; /* of rotation in a model */
 
 struct cuda_turns_kept {
-    const float *frequency; /* whose table it is; NULL: none */
-    float factor;
-    int rotated, rows, room;
-    int32_t *positions; /* [room] */
-    float *host;        /* [room, rotated] */
-    float *table;       /* [room, rotated] of (cosine, sine), device */
+    const float *frequency; /* of whose angles it is; of temperatures NULL */
+    float factor, floor;    /* the other numbers that it was made of */
+    int width;              /* of a row; 0: there is no table */
+    int rows, room;         /* that it holds, and that it has room for */
+    int32_t *positions;     /* [room] */
+    float *host;            /* [room, width] */
+    float *table;           /* [room, width] device; of angles (cosine, sine) pairs */
 };
 
 struct cuda_turns {
     struct cuda_turns_kept kept[CUDA_TURNS_KINDS];
+    struct cuda_turns_kept temperature;
     int next; /* to be overwritten when there are more kinds */
 };
 
@@ -32,7 +34,7 @@ enum status cuda_turns_table(struct cuda_turns *t, struct cuda_device *d, const 
                              const int32_t *positions, int rows, const float **out);
 
 /* *out [rows] on the device: what queries are multiplied by; NULL when that is 1. */
-enum status cuda_turns_temperature(struct cuda_device *d, const struct rotation *r, const int32_t *positions,
-                                   int rows, const float **out);
+enum status cuda_turns_temperature(struct cuda_turns *t, struct cuda_device *d, const struct rotation *r,
+                                   const int32_t *positions, int rows, const float **out);
 
 #endif

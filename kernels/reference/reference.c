@@ -46,6 +46,12 @@ static enum status wait_nothing(struct kernels *k)
     return STATUS_OK;
 }
 
+static enum status begin_nothing(struct kernels *k, const struct span *spans, int span_count, int rows)
+{
+    (void)k, (void)spans, (void)span_count, (void)rows;
+    return STATUS_OK;
+}
+
 static void close_all(struct kernels *k)
 {
     struct host_memory memory;
@@ -76,6 +82,7 @@ enum status reference_open(struct kernels **out)
         .wait = wait_nothing,
         .weight_plan = reference_weight_plan,
         .weight_fill = reference_weight_fill,
+        .begin = begin_nothing,
         .embed = reference_rows_embed,
         .rms_norm = reference_rows_norm,
         .multiply = reference_multiply,
