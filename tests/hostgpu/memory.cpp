@@ -124,6 +124,16 @@ bool hostgpu_memory_is_device(const void *p, size_t bytes)
     return a && a->device && (uintptr_t)p + bytes <= start + a->bytes;
 }
 
+bool hostgpu_memory_find(const void *p, uintptr_t *start, uintptr_t *end)
+{
+    const allocation *a = find(p, start);
+
+    if (!a || !a->device)
+        return false;
+    *end = *start + a->bytes;
+    return true;
+}
+
 extern "C" cudaError_t cudaMalloc(void **out, size_t bytes)
 {
     return allocate(out, bytes, true);

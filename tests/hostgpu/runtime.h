@@ -74,6 +74,11 @@ struct hostgpu_settings {
 };
 const hostgpu_settings &hostgpu_settings_get(void);
 
+/* Queues a kernel of which `run` is all: its arguments have been checked. For launches that bring their own
+ * machine. */
+cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, const char *name,
+                                 std::function<void()> run);
+
 /* A kernel of `grid` blocks, run to its end. */
 void hostgpu_block_run(const char *name, dim3 grid, dim3 block, size_t shared,
                        const std::function<void()> &body);
@@ -82,6 +87,8 @@ void hostgpu_block_run(const char *name, dim3 grid, dim3 block, size_t shared,
 void hostgpu_memory_check(const void *p, size_t bytes, bool device, const char *what);
 size_t hostgpu_memory_bytes(void); /* of the device */
 bool hostgpu_memory_is_device(const void *p, size_t bytes);
+/* The device's allocation that holds p; false: there is none. */
+bool hostgpu_memory_find(const void *p, uintptr_t *start, uintptr_t *end);
 void hostgpu_poison(void *p, size_t bytes); /* NaN in float, bf16 and half */
 
 /* Ends the process with exit code 97 and one line that says where. */

@@ -215,8 +215,8 @@ static void drive(CUstream_st *s, uint64_t upto)
 /* -- the CUDA interface ------------------------------------------------------------------------------------
  */
 
-extern "C" cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
-                                      std::function<void()> body)
+cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
+                                 std::function<void()> run)
 {
     size_t threads = (size_t)block.x * block.y * block.z;
 
@@ -225,9 +225,15 @@ extern "C" cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cuda
         return cudaErrorInvalidConfiguration;
     if (shared > 227 * 1024)
         return cudaErrorInvalidValue;
-    hostgpu_push(
-        s, {name, [=] { hostgpu_block_run(name, grid, block, shared, body); }, nullptr, nullptr, nullptr});
+    hostgpu_push(s, {name, std::move(run), nullptr, nullptr, nullptr});
     return cudaSuccess;
+}
+
+extern "C" cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
+                                      std::function<void()> body)
+{
+    return hostgpu_launch_whole(grid, block, shared, s, name,
+                                [=] { hostgpu_block_run(name, grid, block, shared, body); });
 }
 
 extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
