@@ -12,6 +12,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include <set>
+
 enum { SHARED_MOST = 227 * 1024, SLICE = 2000 };
 
 void ptx_fail(const ptx_warp &w, const ptx_instruction &i, int lane, const char *format, ...)
@@ -158,6 +160,17 @@ static bool turn(ptx_warp &w, const ptx_instruction &i, uint32_t group, uint32_t
     }
 }
 
+/* What was run, said at the end. */
+static struct totals {
+    unsigned long long instructions, blocks;
+    std::set<std::string> kernels;
+    ~totals()
+    {
+        printf("ptxvm: %zu kernels in %llu blocks, %llu instructions of warps\n", kernels.size(), blocks,
+               instructions);
+    }
+} totals;
+
 /* Runs a warp for some instructions; false when it could not go on. */
 static bool run_warp(ptx_warp &w, uint32_t slice)
 {
@@ -173,6 +186,7 @@ static bool run_warp(ptx_warp &w, uint32_t slice)
         for (;; slice -= slice > 0) {
             const ptx_instruction &i = code[pc];
 
+            totals.instructions++;
             if (i.kind == PTX_PLAIN) {
                 uint32_t lanes = guarded(w, i, group);
 
@@ -341,6 +355,8 @@ static void run_kernel(const ptx_kernel &k, dim3 grid, dim3 size, size_t dynamic
         order[n] = n;
     for (uint32_t n = blocks - 1; n > 0; n--)
         std::swap(order[n], order[hostgpu_random(n + 1)]);
+    totals.kernels.insert(k.name);
+    totals.blocks += blocks;
     for (uint32_t number : order) {
         start_block(b, number, dynamic);
         run_block(b);
