@@ -194,6 +194,21 @@ static enum status plan_fewest(struct replicas *r, const struct placement *p, in
     return STATUS_OK;
 }
 
+enum status replicas_fewest(struct replicas *r, const struct placement *p, int layer, const int64_t *demand,
+                            int64_t *quota, struct replicas_result *result)
+{
+    TRY(check_sizes(r, p, layer));
+    for (int e = 0; e < r->experts; e++) {
+        if (demand[e] < 0 || demand[e] > INT32_MAX)
+            return FAIL(STATUS_BUG, "expert %d has %lld rows in a batch", e, (long long)demand[e]);
+    }
+    memcpy(r->demand, demand, sizeof *demand * (size_t)r->experts);
+    TRY(plan_fewest(r, p, layer));
+    *result = weigh(r, r->fewest, REPLICAS_FEWEST, NULL);
+    memcpy(quota, r->fewest, sizeof *quota * (size_t)r->slots);
+    return STATUS_OK;
+}
+
 static int32_t lesser(int32_t a, int32_t b)
 {
     return a < b ? a : b;

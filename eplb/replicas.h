@@ -53,6 +53,11 @@ enum status replicas_share(struct replicas *r, const struct placement *p, int la
                            enum replicas_policy policy, const struct replicas_cost *cost, int32_t *share,
                            struct replicas_result *result);
 
+/* Which slots would serve the rows `demand` [experts] of a batch with one replica for each active expert:
+ * quota [slots] rows. No expert has more than INT32_MAX rows. */
+enum status replicas_fewest(struct replicas *r, const struct placement *p, int layer, const int64_t *demand,
+                            int64_t *quota, struct replicas_result *result);
+
 /* slot[i] for the choices expert[i] of one rank, in row order: `share` [slots] is that rank's row of the
  * table, and the choices are those that were counted. */
 enum status replicas_assign(struct replicas *r, const struct placement *p, int layer, const int32_t *share,

@@ -6,12 +6,17 @@
 #include "eplb/flow.h"
 #include "eplb/improve.h"
 #include "eplb/planned.h"
+#include "eplb/replicas.h"
 
 #include <string.h>
 
 #define ARENA_BYTES ((size_t)8 << 30) /* of a plan and its workspace; only what is used is touched */
 
-enum { TOLERANCE = 10000 }; /* of plans, in millionths */
+enum {
+    MILLION = 1000000,
+    TOLERANCE = 10000,  /* of plans, in millionths */
+    AVERAGE_ONE = 1024, /* a row in the moving average */
+};
 
 /* A plan and what batches need that run under it. */
 struct stand {
@@ -19,6 +24,7 @@ struct stand {
     struct planned plan;
     struct placement served;
     struct flow *flow;
+    struct replicas *replicas;
 };
 
 struct run {
@@ -28,11 +34,12 @@ struct run {
     struct placement_shape shape;
     struct arena arena;
     struct stand stand[2];
-    int now;         /* of them */
-    int64_t *load;   /* [SIMULATE_SCENARIOS, layers, experts] */
-    int64_t *demand; /* [experts] */
-    int64_t *quota;  /* [slots] */
-    int *moves;      /* [layers] */
+    int now;          /* of them */
+    int64_t *load;    /* [SIMULATE_SCENARIOS, layers, experts] */
+    int64_t *average; /* [layers, experts] in parts of a row */
+    int64_t *demand;  /* [experts] */
+    int64_t *quota;   /* [slots] */
+    int *moves;       /* [layers] */
     int64_t moved;
     int replans;
 };
@@ -40,6 +47,14 @@ struct run {
 static const int32_t *batch_rows(const struct run *r, int batch, int layer)
 {
     return r->stream->rows + ((ptrdiff_t)batch * r->stream->layers + layer) * r->stream->experts;
+}
+
+static enum status open_dispatches(struct stand *s)
+{
+    const struct placement *p = &s->served;
+
+    TRY(flow_open(&s->flow, &s->arena, p->experts, p->slots, p->ranks));
+    return replicas_open(&s->replicas, &s->arena, p, s->plan.rank_node);
 }
 
 /* -- plans --- */
@@ -61,7 +76,9 @@ static void sum_batches(const struct run *r, int from, int to, int64_t *load)
 static enum status plan_few_moves(struct run *r, struct stand *next, int batch)
 {
     const struct stand *present = &r->stand[r->now];
-    int count = batch < SIMULATE_SCENARIOS ? batch : SIMULATE_SCENARIOS;
+    int most = r->options->window < SIMULATE_SCENARIOS ? r->options->window : SIMULATE_SCENARIOS;
+    int count = batch < most ? batch : most;
+    const int64_t *load = r->load;
     struct improve_options options = {
         .most_bytes = INT64_MAX, .most_layer_moves = SIMULATE_LAYER_MOVES, .tolerance = TOLERANCE};
     struct plan_shape shape = {.layers = r->shape.layers,
@@ -72,12 +89,16 @@ static enum status plan_few_moves(struct run *r, struct stand *next, int batch)
     struct improve *improve;
     struct placement placement;
 
-    for (int i = 0; i < count; i++)
+    if (r->options->load == SIMULATE_EWMA) {
+        load = r->average;
+        count = 1;
+    }
+    for (int i = 0; i < count && load == r->load; i++)
         sum_batches(r, batch - count + i, batch - count + i + 1,
                     r->load + (ptrdiff_t)i * r->shape.layers * r->shape.experts);
     TRY(placement_like(&placement, &next->arena, &present->served));
     TRY(improve_open(&improve, &next->arena, &shape, count, SIMULATE_LAYER_MOVES));
-    TRY(improve_plan(improve, &present->served, r->load, count, &options, &placement, NULL));
+    TRY(improve_plan(improve, &present->served, load, count, &options, &placement, NULL));
     return planned_take(&next->plan, &next->arena, &r->shape, placement.expert);
 }
 
@@ -94,17 +115,29 @@ static enum status plan_anew(struct run *r, struct stand *next, int batch)
                                       .tolerance = TOLERANCE};
     struct problem problem = {.shape = r->shape, .load = r->load};
 
-    sum_batches(r, batch > o->window ? batch - o->window : 0, batch, r->load);
+    if (o->load == SIMULATE_EWMA)
+        problem.load = r->average;
+    else
+        sum_batches(r, batch > o->window ? batch - o->window : 0, batch, r->load);
     return planned_make(&next->plan, &next->arena, &problem, &options);
+}
+
+/* The first batch is the average. */
+static void average_batch(struct run *r, int batch)
+{
+    ptrdiff_t cells = (ptrdiff_t)r->stream->layers * r->stream->experts;
+    const int32_t *rows = batch_rows(r, batch, 0);
+    int64_t share = batch > 0 ? (int64_t)(r->options->share * MILLION) : MILLION;
+
+    for (ptrdiff_t i = 0; i < cells; i++)
+        r->average[i] += ((int64_t)rows[i] * AVERAGE_ONE - r->average[i]) * share / MILLION;
 }
 
 /* From the next batch on the ranks stand like this. */
 static enum status take_stand(struct run *r, struct stand *next)
 {
-    const struct placement_shape *s = &next->plan.shape;
-
     TRY(planned_placement(&next->plan, &next->arena, &next->served));
-    TRY(flow_open(&next->flow, &next->arena, s->experts, s->slots, s->ranks));
+    TRY(open_dispatches(next));
     arena_close(&r->stand[r->now].arena);
     r->now = (int)(next - r->stand);
     return STATUS_OK;
@@ -142,19 +175,31 @@ static double layer_time(const struct simulate_cluster *c, double rows, int acti
     return (multiply > read ? multiply : read) + travel;
 }
 
+/* Of one layer. */
 struct layer_figures {
-    double even, flow, even_time, flow_time;
+    double imbalance[SIMULATE_DISPATCHES], time[SIMULATE_DISPATCHES];
 };
 
+/* A rank with so many rows: the busiest and the slowest count. */
+static void add_rank(const struct run *r, struct layer_figures *out, enum simulate_dispatch way, double rows,
+                     int active, double mean)
+{
+    double seconds = layer_time(r->cluster, rows, active);
+
+    out->imbalance[way] = rows / mean > out->imbalance[way] ? rows / mean : out->imbalance[way];
+    out->time[way] = seconds > out->time[way] ? seconds : out->time[way];
+}
+
 /* Copies share alike. */
-static void run_even(struct run *r, const struct stand *s, int layer, double mean, struct layer_figures *out)
+static void run_even(const struct run *r, const struct stand *s, int layer, double mean,
+                     struct layer_figures *out)
 {
     const struct planned *p = &s->plan;
     const int32_t *expert = p->expert + (ptrdiff_t)layer * p->shape.slots;
     const int32_t *count = p->replicas + (ptrdiff_t)layer * p->shape.experts;
 
     for (int rank = 0; rank < p->shape.ranks; rank++) {
-        double rows = 0, seconds;
+        double rows = 0;
         int active = 0;
 
         for (int at = p->rank_first[rank]; at < p->rank_first[rank + 1]; at++)
@@ -162,31 +207,43 @@ static void run_even(struct run *r, const struct stand *s, int layer, double mea
                 rows += (double)r->demand[expert[at]] / count[expert[at]];
                 active++;
             }
-        seconds = layer_time(r->cluster, rows, active);
-        out->even = rows / mean > out->even ? rows / mean : out->even;
-        out->even_time = seconds > out->even_time ? seconds : out->even_time;
+        add_rank(r, out, SIMULATE_EVEN, rows, active, mean);
     }
 }
 
-static enum status run_flow(struct run *r, const struct stand *s, int layer, double mean,
-                            struct layer_figures *out)
+/* Rows of the slots are in quota. */
+static void run_quota(const struct run *r, const struct stand *s, enum simulate_dispatch way, double mean,
+                      struct layer_figures *out)
 {
     const struct planned *p = &s->plan;
-    int64_t most;
 
-    TRY(flow_layer(s->flow, &s->served, layer, r->demand, r->quota, &most));
-    out->flow = (double)most / mean;
     for (int rank = 0; rank < p->shape.ranks; rank++) {
-        double rows = 0, seconds;
+        double rows = 0;
         int active = 0;
 
         for (int at = p->rank_first[rank]; at < p->rank_first[rank + 1]; at++) {
             rows += (double)r->quota[at];
             active += r->quota[at] > 0;
         }
-        seconds = layer_time(r->cluster, rows, active);
-        out->flow_time = seconds > out->flow_time ? seconds : out->flow_time;
+        add_rank(r, out, way, rows, active, mean);
     }
+}
+
+static enum status run_layer(struct run *r, const struct stand *s, int layer, double mean,
+                             struct layer_figures *out)
+{
+    struct replicas_result result;
+    int64_t most;
+    int faster;
+
+    run_even(r, s, layer, mean, out);
+    TRY(flow_layer(s->flow, &s->served, layer, r->demand, r->quota, &most));
+    run_quota(r, s, SIMULATE_FLOW, mean, out);
+    TRY(replicas_fewest(s->replicas, &s->served, layer, r->demand, r->quota, &result));
+    run_quota(r, s, SIMULATE_FEWEST, mean, out);
+    faster = out->time[SIMULATE_FEWEST] < out->time[SIMULATE_FLOW] ? SIMULATE_FEWEST : SIMULATE_FLOW;
+    out->imbalance[SIMULATE_AUTO] = out->imbalance[faster];
+    out->time[SIMULATE_AUTO] = out->time[faster];
     return STATUS_OK;
 }
 
@@ -196,23 +253,19 @@ static enum status run_batch(struct run *r, int batch, struct simulate_result *s
 
     for (int layer = 0; layer < r->shape.layers; layer++) {
         const int32_t *rows = batch_rows(r, batch, layer);
-        struct layer_figures here = {0};
+        struct layer_figures here = {.imbalance = {0}};
         double all = 0;
 
         for (int e = 0; e < r->shape.experts; e++) {
             r->demand[e] = rows[e];
             all += rows[e];
         }
-        if (all > 0) {
-            run_even(r, s, layer, all / r->shape.ranks, &here);
-            TRY(run_flow(r, s, layer, all / r->shape.ranks, &here));
-        } else {
-            here.even = here.flow = 1;
+        if (all > 0)
+            TRY(run_layer(r, s, layer, all / r->shape.ranks, &here));
+        for (int way = 0; way < SIMULATE_DISPATCHES; way++) {
+            sum->imbalance[way] += all > 0 ? here.imbalance[way] : 1;
+            sum->time[way] += here.time[way];
         }
-        sum->even += here.even;
-        sum->flow += here.flow;
-        sum->even_time += here.even_time;
-        sum->flow_time += here.flow_time;
     }
     return STATUS_OK;
 }
@@ -226,13 +279,14 @@ static enum status open_run(struct run *r)
 
     TRY(arena_open(&r->arena, "an imagined cluster", ARENA_BYTES));
     TRY(arena_take_array(&r->arena, cells, SIMULATE_SCENARIOS * sizeof *r->load, "loads", &r->load));
+    TRY(arena_take_array(&r->arena, cells, sizeof *r->average, "average loads", &r->average));
     TRY(arena_take_array(&r->arena, (size_t)r->shape.experts, sizeof *r->demand, "rows", &r->demand));
     TRY(arena_take_array(&r->arena, (size_t)r->shape.slots, sizeof *r->quota, "rows of slots", &r->quota));
     TRY(arena_take_array(&r->arena, (size_t)r->shape.layers, sizeof *r->moves, "moves", &r->moves));
     TRY(arena_open(&s->arena, "the first placement", ARENA_BYTES));
     TRY(planned_plain(&s->plan, &s->arena, &r->shape));
     TRY(planned_placement(&s->plan, &s->arena, &s->served));
-    return flow_open(&s->flow, &s->arena, r->shape.experts, s->plan.shape.slots, r->shape.ranks);
+    return open_dispatches(s);
 }
 
 static void finish(const struct run *r, int counted, struct simulate_result *sum)
@@ -241,14 +295,14 @@ static void finish(const struct run *r, int counted, struct simulate_result *sum
     double figures = (double)counted * r->shape.layers;
     double bandwidth = c->nodes > 1 ? c->network_bandwidth : c->node_bandwidth;
 
-    sum->even /= figures;
-    sum->flow /= figures;
     sum->moved_bytes = (double)r->moved * c->expert_bytes;
     sum->plans = r->replans;
     if (r->replans > 0)
         sum->moves = (double)r->moved / r->replans / r->shape.layers;
-    sum->even_time = (sum->even_time + sum->moved_bytes / c->ranks / bandwidth) / counted;
-    sum->flow_time = (sum->flow_time + sum->moved_bytes / c->ranks / bandwidth) / counted;
+    for (int way = 0; way < SIMULATE_DISPATCHES; way++) {
+        sum->imbalance[way] /= figures;
+        sum->time[way] = (sum->time[way] + sum->moved_bytes / c->ranks / bandwidth) / counted;
+    }
 }
 
 static enum status play(struct run *r, struct simulate_result *sum)
@@ -260,6 +314,7 @@ static enum status play(struct run *r, struct simulate_result *sum)
     for (int b = 0; b < r->stream->batches; b++) {
         if (o->policy != SIMULATE_NONE && b > 0 && b % o->interval == 0)
             TRY(replan(r, b));
+        average_batch(r, b);
         if (b < o->first)
             continue;
         TRY(run_batch(r, b, sum));

@@ -36,15 +36,32 @@ enum simulate_policy {
     SIMULATE_REFERENCE,
     SIMULATE_BALANCED,
     SIMULATE_SPILL,
-    SIMULATE_INCREMENTAL, /* the first plan is balanced, then few moves at a time, over the last batches */
+    SIMULATE_INCREMENTAL, /* the first plan is balanced, then few moves at a time */
+};
+
+/* What plans are made for. */
+enum simulate_load {
+    SIMULATE_WINDOW, /* the last batches: their sum; one by one for incremental plans */
+    SIMULATE_EWMA,   /* a moving average */
+};
+
+/* How copies share the rows of a batch. */
+enum simulate_dispatch {
+    SIMULATE_EVEN,   /* alike */
+    SIMULATE_FLOW,   /* so that the busiest rank has as few rows as can be */
+    SIMULATE_FEWEST, /* so that it has as few experts to read as can be */
+    SIMULATE_AUTO,   /* the faster of these two, layer by layer */
+    SIMULATE_DISPATCHES
 };
 
 struct simulate_options {
     enum simulate_policy policy;
+    enum simulate_load load;
     int redundant; /* slots beside one for each expert */
     int groups;    /* of experts; for reference, balanced and spill */
     int interval;  /* batches from one plan to the next; the first is made after so many */
-    int window;    /* batches that a plan is made for */
+    int window;    /* batches that a plan is made for; SIMULATE_SCENARIOS at most for an incremental one */
+    double share;  /* of the newest batch in the moving average, above 0 and 1 at most */
     int first;     /* batch from which on results are counted, interval at least */
 };
 
@@ -52,10 +69,10 @@ enum { SIMULATE_SCENARIOS = 4, SIMULATE_LAYER_MOVES = 8 }; /* of incremental pla
 
 /* Means over batches and layers that are counted. */
 struct simulate_result {
-    double even, flow;           /* the busiest rank over the mean: copies share alike, or in the best way */
-    double even_time, flow_time; /* seconds of all expert layers of a step, moves included */
-    double moves;                /* a layer and plan, but for the first plan */
-    double moved_bytes;          /* in all, likewise */
+    double imbalance[SIMULATE_DISPATCHES]; /* rows of the busiest rank over the mean */
+    double time[SIMULATE_DISPATCHES];      /* seconds of all expert layers of a step, moves included */
+    double moves;                          /* a layer and plan, but for the first plan */
+    double moved_bytes;                    /* in all, likewise */
     int plans;
 };
 

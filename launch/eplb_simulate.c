@@ -6,6 +6,7 @@
 #include "engine/base/file.h"
 #include "eplb/simulate.h"
 #include "eplb/trace_read.h"
+#include "launch/topology.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 
 #define ARENA_BYTES ((size_t)16 << 30) /* reserved; only what is used is touched */
 
-enum { BATCHES = 1 << 20, CELLS = 1 << 29, TRACE_BYTES = 1 << 30 };
+enum { BATCHES = 1 << 20, CELLS = 1 << 29, TRACE_BYTES = 1 << 30, LOAD_BYTES = 24 };
 
 struct work {
     const struct options *o;
@@ -78,24 +79,44 @@ static void print_head(const struct work *w, int first)
         c->rate / 1e12, c->memory_bandwidth / 1e9, c->node_bandwidth / 1e9, c->network_bandwidth / 1e9,
         c->expert_bytes / 1e6, c->row_bytes / 1e3);
     fprintf(w->out, "means from batch %d on; imbalance: the busiest rank over the mean\n\n", first);
-    fprintf(w->out, "%-12s %9s %8s | %9s %9s | %11s %11s | %10s %10s\n", "policy", "redundant", "interval",
-            "even", "flow", "moves/layer", "moved GB", "even ms", "flow ms");
+    fprintf(w->out, "%-41s | %-29s | %-21s | ms of a step's expert layers\n", "", "imbalance", "moved");
+    fprintf(w->out, "%-12s %9s %8s %9s | %9s %9s %9s | %10s %10s | %9s %9s %9s %9s\n", "policy", "redundant",
+            "interval", "load", "even", "flow", "fewest", "a layer", "GB", "even", "flow", "fewest", "auto");
+}
+
+/* "window 50", "ewma 0.3"; what an incremental plan sees of the window are its last batches. */
+static void name_load(const struct simulate_options *o, char text[static LOAD_BYTES])
+{
+    bool few = o->policy == SIMULATE_INCREMENTAL && o->window > SIMULATE_SCENARIOS;
+
+    if (o->policy == SIMULATE_NONE)
+        snprintf(text, LOAD_BYTES, "-");
+    else if (o->load == SIMULATE_EWMA)
+        snprintf(text, LOAD_BYTES, "ewma %g", o->share);
+    else
+        snprintf(text, LOAD_BYTES, "%s %d", few ? "last" : "window", few ? SIMULATE_SCENARIOS : o->window);
 }
 
 static enum status print_case(const struct work *w, const struct simulate_options *o, const char *name)
 {
     struct simulate_result r;
     enum status status = simulate_run(&w->stream, &w->cluster, o, &r);
+    char load[LOAD_BYTES];
 
     if (status != STATUS_OK && status != STATUS_USAGE)
         return status;
-    fprintf(w->out, "%-12s %9d %8d | ", name, o->redundant, o->interval);
+    name_load(o, load);
+    fprintf(w->out, "%-12s %9d %8d %9s | ", name, o->redundant, o->interval, load);
     if (status == STATUS_USAGE) { /* this policy cannot do it, others may */
         fprintf(w->out, "%s\n", status_text());
         return STATUS_OK;
     }
-    fprintf(w->out, "%8.3fx %8.3fx | %11.2f %11.3f | %10.3f %10.3f\n", r.even, r.flow, r.moves,
-            r.moved_bytes / 1e9, 1e3 * r.even_time, 1e3 * r.flow_time);
+    for (int way = SIMULATE_EVEN; way <= SIMULATE_FEWEST; way++)
+        fprintf(w->out, "%8.3fx ", r.imbalance[way]);
+    fprintf(w->out, "| %10.2f %10.3f |", r.moves, r.moved_bytes / 1e9);
+    for (int way = SIMULATE_EVEN; way < SIMULATE_DISPATCHES; way++)
+        fprintf(w->out, " %9.3f", 1e3 * r.time[way]);
+    fprintf(w->out, "\n");
     return fflush(w->out) == 0 ? STATUS_OK : FAIL(STATUS_IO, "writing the answer: %s", strerror(errno));
 }
 
@@ -114,9 +135,35 @@ static enum status print_policies(const struct work *w, struct simulate_options 
 
     for (int p = SIMULATE_REFERENCE; p <= SIMULATE_INCREMENTAL; p++) {
         o.policy = (enum simulate_policy)p;
-        if (p != SIMULATE_SPILL || (w->cluster.nodes > 1 && o.groups % w->cluster.nodes == 0))
-            TRY(print_case(w, &o, names[p]));
+        if (p == SIMULATE_SPILL && (w->cluster.nodes == 1 || o.groups % w->cluster.nodes))
+            continue;
+        for (int load = SIMULATE_WINDOW; load <= SIMULATE_EWMA; load++) {
+            o.load = (enum simulate_load)load;
+            if (w->o->eplb.load == OPTIONS_EPLB_BOTH || w->o->eplb.load == load)
+                TRY(print_case(w, &o, names[p]));
+        }
     }
+    return STATUS_OK;
+}
+
+/* Ranks and machines, from their numbers or a description. */
+static enum status imagine(struct work *w)
+{
+    const struct options_eplb *e = &w->o->eplb;
+    struct simulate_cluster *c = &w->cluster;
+    int processors;
+
+    c->ranks = e->ranks > 0 ? e->ranks : 8;
+    c->nodes = e->nodes > 0 ? e->nodes : 1;
+    if (e->topology) {
+        if (e->nodes > 0)
+            return FAIL(STATUS_USAGE, "--topology says how many nodes there are: leave --nodes out");
+        if (topology_imagine(e->topology, &c->nodes, &processors) != STATUS_OK)
+            return status_prefix(STATUS_USAGE, "--topology: ");
+        c->ranks = e->ranks > 0 ? e->ranks : processors;
+    }
+    if (c->nodes > c->ranks || c->ranks % c->nodes)
+        return FAIL(STATUS_USAGE, "--ranks %d do not stand on %d nodes alike", c->ranks, c->nodes);
     return STATUS_OK;
 }
 
@@ -124,10 +171,10 @@ static enum status simulate(struct work *w)
 {
     const struct options_eplb *e = &w->o->eplb;
     struct options_wholes redundant = list(&e->redundants, 0), interval = list(&e->intervals, 16);
-    struct simulate_options o = {.groups = e->groups > 0 ? e->groups : 1, .window = e->window, .first = 0};
+    struct simulate_options o = {
+        .groups = e->groups > 0 ? e->groups : 1, .window = e->window, .share = e->share};
 
-    if (e->nodes > e->ranks || e->ranks % e->nodes)
-        return FAIL(STATUS_USAGE, "--ranks %d do not stand on --nodes %d alike", e->ranks, e->nodes);
+    TRY(imagine(w));
     TRY(arena_open(&w->arena, "a trace", ARENA_BYTES));
     if (read_stream(w) != STATUS_OK)
         return status_prefix(STATUS_BAD_INPUT, "%s: ", w->o->operands[0]);
@@ -156,9 +203,7 @@ enum status eplb_simulate_run(const struct options *o, const struct environment 
     (void)e;
     w = (struct work){.o = o,
                       .out = fdopen(answers, "w"),
-                      .cluster = {.ranks = o->eplb.ranks,
-                                  .nodes = o->eplb.nodes,
-                                  .rate = o->eplb.rate * 1e12,
+                      .cluster = {.rate = o->eplb.rate * 1e12,
                                   .memory_bandwidth = o->eplb.memory_bandwidth * 1e9,
                                   .node_bandwidth = o->eplb.node_bandwidth * 1e9,
                                   .network_bandwidth = o->eplb.network_bandwidth * 1e9,

@@ -100,6 +100,8 @@ enum options_eplb_form {
     OPTIONS_EPLB_CSV,
 };
 
+enum { OPTIONS_EPLB_BOTH = -1 }; /* loads, one after the other */
+
 /* Of the commands eplb plan, eval and so on. */
 struct options_eplb {
     int input, format;         /* enum options_eplb_form */
@@ -112,8 +114,11 @@ struct options_eplb {
     double skew;
 
     /* an imagined cluster */
+    const char *topology; /* hwloc's description; NULL: ranks and nodes say it */
     struct options_wholes redundants, intervals;
     int window;
+    double share;
+    int load; /* enum simulate_load, or OPTIONS_EPLB_BOTH */
     size_t row_bytes;
     double rate;                                                /* TFLOP/s of a rank */
     double memory_bandwidth, node_bandwidth, network_bandwidth; /* GB/s of a rank */

@@ -4,6 +4,7 @@
 #include "launch/options_table.h"
 
 #include "eplb/planned.h"
+#include "eplb/simulate.h"
 
 static const struct options_word inputs[] = {
     {"jsonl", OPTIONS_EPLB_JSONL}, {"json", OPTIONS_EPLB_JSON}, {"csv", OPTIONS_EPLB_CSV}, {NULL, 0}};
@@ -20,6 +21,9 @@ static const struct options_word policies[] = {{"reference", PLANNED_REFERENCE},
 static const struct options_word levels[] = {
     {"auto", PLAN_AUTO}, {"global", PLAN_GLOBAL}, {"hierarchical", PLAN_HIERARCHICAL}, {NULL, 0}};
 static const struct options_word splits[] = {{"flow", PLAN_FLOW}, {"even", PLAN_EVEN}, {NULL, 0}};
+
+static const struct options_word loads[] = {
+    {"both", OPTIONS_EPLB_BOTH}, {"window", SIMULATE_WINDOW}, {"ewma", SIMULATE_EWMA}, {NULL, 0}};
 
 enum { SHAPED = OPTIONS_EPLB_PLAN | OPTIONS_EPLB_EVAL | OPTIONS_EPLB_BOUND };
 
@@ -200,7 +204,7 @@ static const struct options_row rows[] = {
      .type = OPTIONS_WHOLE,
      .least = 1,
      .most = 4096,
-     .preset = "8",
+     .unset = "8, or a rank on each processor of --topology",
      .field = OPTIONS_FIELD(eplb.ranks),
      .commands = OPTIONS_EPLB_SIMULATE,
      .help = "ranks of the cluster"},
@@ -209,10 +213,19 @@ static const struct options_row rows[] = {
      .type = OPTIONS_WHOLE,
      .least = 1,
      .most = 4096,
-     .preset = "1",
+     .unset = "1, or what --topology says",
      .field = OPTIONS_FIELD(eplb.nodes),
      .commands = OPTIONS_EPLB_SIMULATE,
      .help = "machines they stand on, as many on each"},
+    {.name = "topology",
+     .value = "DESCRIPTION",
+     .type = OPTIONS_STRING,
+     .unset = "none",
+     .field = OPTIONS_FIELD(eplb.topology),
+     .commands = OPTIONS_EPLB_SIMULATE,
+     .help =
+         "the cluster as hwloc describes synthetic machines, such as \"group:16 package:2 core:4 pu:1\": a "
+         "machine for each group at the top (without groups, for each NUMA node), a rank on each pu"},
     {.name = "groups",
      .value = "GROUPS",
      .type = OPTIONS_WHOLE,
@@ -248,7 +261,25 @@ static const struct options_row rows[] = {
      .preset = "50",
      .field = OPTIONS_FIELD(eplb.window),
      .commands = OPTIONS_EPLB_SIMULATE,
-     .help = "batches that a plan from scratch is made for"},
+     .help = "batches that a plan is made for: their sum; the last four one by one for an incremental plan"},
+    {.name = "ewma",
+     .value = "SHARE",
+     .type = OPTIONS_DOUBLE,
+     .least = 0,
+     .above = true,
+     .most = 1,
+     .preset = "0.3",
+     .field = OPTIONS_FIELD(eplb.share),
+     .commands = OPTIONS_EPLB_SIMULATE,
+     .help = "share of the newest batch in the moving average, the other load that plans are made for"},
+    {.name = "load",
+     .value = "both|window|ewma",
+     .type = OPTIONS_WORD,
+     .words = loads,
+     .preset = "both",
+     .field = OPTIONS_FIELD(eplb.load),
+     .commands = OPTIONS_EPLB_SIMULATE,
+     .help = "for which of these loads plans are made"},
     {.name = "expert-bytes",
      .value = "SIZE",
      .type = OPTIONS_SIZE,

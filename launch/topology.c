@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <hwloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Cores, or hardware threads where the system shows no cores, that have a part in `set`. */
@@ -272,6 +273,53 @@ void topology_describe(const struct topology *t, const struct topology_scene *sc
     if (!t->real && used < TOPOLOGY_TEXT_BYTES)
         snprintf(text + used, TOPOLOGY_TEXT_BYTES - used,
                  " on a machine that hwloc was told of: nothing is bound");
+}
+
+/* Before hwloc makes them all: numbers of a level stand at its beginning or behind a colon. */
+static bool few_enough(const char *description)
+{
+    unsigned long long count = 1;
+
+    for (const char *at = description; *at; at++) {
+        bool begins = at == description || at[-1] == ':' || at[-1] == ' ';
+
+        if (!begins || *at < '1' || *at > '9')
+            continue;
+        count *= strtoull(at, NULL, 10);
+        if (count > TOPOLOGY_IMAGINED || strspn(at, "0123456789") > 5)
+            return false;
+    }
+    return true;
+}
+
+static int count_machines(hwloc_topology_t t)
+{
+    return hwloc_topology_get_depth(t) > 1 && hwloc_get_depth_type(t, 1) == HWLOC_OBJ_GROUP
+               ? (int)hwloc_get_nbobjs_by_depth(t, 1)
+               : hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_NUMANODE);
+}
+
+enum status topology_imagine(const char *description, int *machines, int *processors)
+{
+    hwloc_topology_t t;
+    enum status status = STATUS_OK;
+
+    if (!few_enough(description))
+        return FAIL(STATUS_USAGE, "'%s' has more than %d processors", description, TOPOLOGY_IMAGINED);
+    if (hwloc_topology_init(&t) != 0)
+        return FAIL(STATUS_NO_MEMORY, "hwloc cannot start: %s", strerror(errno));
+    if (hwloc_topology_set_synthetic(t, description) != 0 || hwloc_topology_load(t) != 0) {
+        status = FAIL(
+            STATUS_USAGE,
+            "hwloc %s does not understand '%s': write levels from the top, each with how many the one above "
+            "has, such as 'group:4 package:2 pu:8'",
+            HWLOC_VERSION, description);
+    } else {
+        *machines = count_machines(t);
+        *processors = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_PU);
+    }
+    hwloc_topology_destroy(t);
+    return status;
 }
 
 const char *topology_library(void)

@@ -19,6 +19,7 @@
 
 #include "engine/base/status.h"
 
+enum { TOPOLOGY_IMAGINED = 4096 /* processors of a description, at most */ };
 enum { TOPOLOGY_SET_BYTES = 1024, TOPOLOGY_THREAD_LIMIT = 1024, TOPOLOGY_TEXT_BYTES = 320 };
 
 enum topology_binding {
@@ -78,6 +79,11 @@ void topology_bind(const struct topology *t);
 /* "8 ranks on 1 node, 1 thread each, not bound (2 processors shared)" */
 void topology_describe(const struct topology *t, const struct topology_scene *scene,
                        char text[static TOPOLOGY_TEXT_BYTES]);
+
+/* Machines and processors that a synthetic description of hwloc's has ("group:4 package:2 pu:8": 4 and 64).
+ * Machines are the groups right below the root; without those, the NUMA nodes. STATUS_USAGE: hwloc does not
+ * understand it. */
+enum status topology_imagine(const char *description, int *machines, int *processors);
 
 /* "2.9.0": the hwloc this was built with. */
 const char *topology_library(void);

@@ -204,14 +204,21 @@ static void fewest_activates_as_few_experts_as_can_be(void **state)
     print_message("seed %llu\n", (unsigned long long)eplb_seed);
     for (int round = 0; round < 2000; round++) {
         int active[RANKS] = {0}, slots[EXPERTS] = {0};
+        struct replicas_result result;
+        int64_t all[EXPERTS], quota[SLOTS];
 
         draw(&t, 10);
         share(&t, REPLICAS_FEWEST, NULL);
         assert_int_equal(t.result.active, slow_fewest(&t, 0, active, 0, EXPERTS + 1));
         for (int s = 0; s < t.p.slots; s++)
             slots[t.p.expert[s] < 0 ? 0 : t.p.expert[s]] += t.quota[s] > 0;
-        for (int e = 0; e < t.p.experts; e++)
+        for (int e = 0; e < t.p.experts; e++) {
             assert_int_equal(slots[e], demand(&t, e) > 0);
+            all[e] = demand(&t, e);
+        }
+        assert_int_equal(replicas_fewest(t.replicas, &t.p, 0, all, quota, &result), STATUS_OK);
+        assert_memory_equal(quota, t.quota, sizeof *quota * (size_t)t.p.slots); /* without sources */
+        assert_int_equal(result.rows, t.result.rows);
         arena_close(&eplb_gold_arena);
     }
 }

@@ -288,7 +288,7 @@ def trace(program):
         expect("every expert has the same rows at any number of ranks", totals[0] == totals[1] == totals[2])
         out = call(program, "simulate", "--ranks", 4, "--interval", "2,4", "--num-redundant-experts", "0,8", path)[0]
         expect("the trace is replayed", f"{len(steps)} batches, 3 layers, 64 experts; 4 ranks" in out and
-               len(re.findall("^incremental ", out, re.M)) == 4)
+               len(re.findall("^incremental ", out, re.M)) == 8)
         routes(program, path, prompts, plain)
         data = path.read_bytes()
         for broken, words in ((data[:-1], "ends in the middle of step"), (data[:20], "ends in its head"),
@@ -317,6 +317,44 @@ def other_traces(program):
             expect(f"{' '.join(map(str, command[:2]))}: {rows} rows in each layer", seen == [rows] * 3)
 
 
+def simulated(out):
+    """The table of eplb simulate by policy and load."""
+    rows = {}
+    for line in out.splitlines():
+        found = re.match(r"(\w+) +\d+ +\d+ +(\S.*?) \| (.*) \|(.*)\|(.*)$", line)
+        if found:
+            rows[found[1], found[2]] = {name: [float(x.rstrip("x")) for x in part.split()]
+                                        for name, part in zip(("imbalance", "moved", "time"), found.groups()[2:])}
+    return rows
+
+
+def clusters(program):
+    """A cluster is described by hwloc's words too; experts to read decide when rows are few."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "stream.csv")
+        path.write_text("".join(f"{b},0," + ",".join(str(int((e * 7 + b) % 5 == 0)) for e in range(32)) + "\n"
+                                for b in range(12)))
+        more = ("--interval", 4, "--num-redundant-experts", 16, path)
+        plain = call(program, "simulate", "--ranks", 16, "--nodes", 2, *more)[0]
+        for text in ("node:2 package:1 pu:8", "group:2 package:2 core:4 pu:1", "2 8"):
+            expect(f"'{text}' is 16 ranks on 2 nodes", plain == call(program, "simulate", "--topology", text, *more)[0])
+        expect("fewer ranks than processors", plain ==
+               call(program, "simulate", "--topology", "group:2 package:8 pu:4", "--ranks", 16, *more)[0])
+        expect("one machine of two packages", "8 ranks on 1 nodes" in
+               call(program, "simulate", "--topology", "package:2 pu:4", *more)[0])
+        for row in simulated(plain).values():
+            expect("a row an expert: time goes by the experts to read, and `fewest` has the fewest",
+                   row["time"][2] <= min(row["time"][:2]) and row["time"][3] == row["time"][2])
+        one = simulated(call(program, "simulate", "--load", "ewma", "--ewma", "0.1", *more)[0])
+        expect("one load alone", {load for _, load in one} == {"-", "ewma 0.1"})
+        for arguments, words in ((("--topology", "nonsense:2"), "does not understand 'nonsense:2'"),
+                                 (("--topology", "pu:100000"), "more than 4096 processors"),
+                                 (("--topology", "group:2 pu:4000"), "more than 4096 processors"),
+                                 (("--topology", "2 8", "--nodes", 2), "leave --nodes out"),
+                                 (("--topology", "2 8", "--ranks", 9), "--ranks 9 do not stand on 2 nodes alike")):
+            expect(words, words in call(program, "simulate", *arguments, *more, code=64)[1])
+
+
 def simulate(program):
     """Figures that others have found for recorded streams are found again; a large cluster is no trouble."""
     for name, none, even, flow in (("mixed", "1.344", 1.147, 1.014), ("phased", "1.449", 1.258, 1.075)):
@@ -325,14 +363,20 @@ def simulate(program):
             print(f"skipped: {path.relative_to(ROOT.parent)} (not there)", flush=True)
             continue
         out = call(program, "simulate", path, "--num-redundant-experts", 16, "--interval", 8)[0]
-        rows = {row.split()[0]: row.replace("x", "").split() for row in out.splitlines() if " | " in row}
-        expect(f"{name}: nothing balanced, {none}", rows["none"][4] == none)
+        rows = simulated(out)
+        base, few = rows["reference", "window 50"], rows["incremental", "last 4"]
+        expect(f"{name}: nothing balanced, {none}", rows["none", "-"]["imbalance"][0] == float(none))
         expect(f"{name}: DeepSeek's plans, {even} even, {flow} by flow",
-               abs(float(rows["reference"][4]) - even) < 0.0011 and abs(float(rows["reference"][5]) - flow) < 0.0011)
+               all(abs(a - b) < 0.0011 for a, b in zip(base["imbalance"], (even, flow))))
+        known = {"mixed": (1.144, 1.012), "phased": (1.159, 1.020)}[name]
+        expect(f"{name}: and for the moving average {known[0]}, {known[1]}",
+               all(abs(a - b) < 0.0021 for a, b in zip(rows["reference", "ewma 0.3"]["imbalance"], known)))
         expect(f"{name}: few moves are better, with a twentieth of the bytes",
-               float(rows["incremental"][5]) < float(rows["reference"][5]) and
-               float(rows["incremental"][8]) < 0.05 * float(rows["reference"][8]))
-        expect(f"{name}: and predicted to be faster", float(rows["incremental"][11]) < float(rows["reference"][11]))
+               few["imbalance"][1] < base["imbalance"][1] and few["moved"][1] < 0.05 * base["moved"][1])
+        expect(f"{name}: and predicted to be faster", few["time"][1] < base["time"][1])
+        expect(f"{name}: no way to share rows beats auto",
+               all(row["time"][3] <= min(row["time"][1:3]) + 1e-3 for row in rows.values()))
+    clusters(program)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "stream.csv")
         path.write_text("".join(f"{b},{i}," + ",".join(str((e * 37 + b * 11 + i) % 101 * 20) for e in range(256)) + "\n"
@@ -340,7 +384,7 @@ def simulate(program):
         out = call(program, "simulate", "--ranks", 1024, "--nodes", 128, "--num-redundant-experts", 768, "--interval", 8,
                    path)[0]
         expect("1,024 ranks on 128 nodes", "1024 ranks on 128 nodes" in out and
-               len(re.findall(r"^(?:reference|balanced|incremental) .* \d", out, re.M)) == 3)
+               len(re.findall(r"^(?:reference|balanced|incremental) .* \d", out, re.M)) == 6)
         for text, words in (("0,0,1,2\n0,1,3\n", "line 2: 1 counts"), ("0,0,1,x\n", "line 1: whole numbers"),
                             ("0,0,1,2\n1,1,1,2\n", "batch 1, layer 1 stands where layer 0"), ("", "no batch")):
             path.write_text(text)
