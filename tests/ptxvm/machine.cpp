@@ -153,6 +153,8 @@ static bool turn(ptx_warp &w, const ptx_instruction &i, uint32_t group, uint32_t
         w.at_barrier |= group;
         return true;
     default:
+        for (uint32_t rest = group; rest != 0; rest &= rest - 1)
+            wanted(w, i, __builtin_ctz(rest));
         stand(w, group, *pc);
         if (!meet(w, i, group, *pc))
             w.meeting |= group;
