@@ -4,8 +4,8 @@
 #include "engine/generate.h"
 
 #include "comm/watch.h"
-#include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/drive.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -31,12 +31,8 @@ static size_t arena_bytes(const struct generate *g)
     const struct engine *e = g->engine;
     size_t choices = (size_t)e->max_positions * (1 + REQUEST_TOP) * sizeof(struct request_choice);
     size_t own = g->options.output_json ? choices + sizeof(struct request_store) : 0;
-    size_t per_request = (size_t)e->max_positions * sizeof(int32_t) * 2 + 8192 + own;
-    size_t pages = scheduler_page_bytes(e->grid.groups, e->pages);
-    size_t vocabulary = (size_t)e->config.vocabulary * 64;
 
-    return 4 * (size_t)e->options.max_sequences * per_request + pages + vocabulary +
-           4 * (size_t)PROMPTS_LIMIT + ((size_t)64 << 20);
+    return drive_bytes(e, own) + 4 * (size_t)PROMPTS_LIMIT;
 }
 
 /* The end-of-text token of tokenizer_config.json stops too, when the model's own list does not name it. */
@@ -136,14 +132,7 @@ static enum status open_output(struct generate *g)
 static enum status open_front(struct generate *g)
 {
     struct engine *e = g->engine;
-    struct scheduler_limits limits = {.sequences = e->options.max_sequences,
-                                      .rows = e->options.max_rows,
-                                      .wanted = e->options.max_wanted,
-                                      .positions = e->max_positions,
-                                      .pages_per_group = e->pages,
-                                      .groups = e->grid.groups,
-                                      .vocabulary = e->config.vocabulary,
-                                      .prefix_caching = g->options.prefix_caching};
+    struct scheduler_limits limits = drive_limits(e, g->options.prefix_caching);
 
     TRY(arena_open(&g->arena, "requests", arena_bytes(g)));
     TRY(open_tokenizer(g));
@@ -175,8 +164,10 @@ void generate_close(struct generate *g)
 }
 
 /* Writes what can be written now. */
-static enum status show(struct generate *g)
+static enum status show(void *context)
 {
+    struct generate *g = context;
+
     return g->options.output_json ? answer_show(&g->answer, &g->scheduler)
                                   : printer_show(&g->printer, &g->scheduler);
 }
@@ -238,35 +229,9 @@ static enum status take_prompts(struct generate *g, bool *more)
     return STATUS_OK;
 }
 
-/* One step at rank 0, from batch to text. */
-static enum status lead_step(struct generate *g)
-{
-    struct engine *e = g->engine;
-    struct batch *b = &e->batch;
-    int64_t before = g->scheduler.generated_tokens;
-    int64_t prompts_before = g->scheduler.prompt_tokens + g->scheduler.recomputed_tokens;
-    int64_t start = clock_now();
-    double seconds;
-
-    TRY(balance_lead(&e->balance, b));
-    TRY(batch_send(b, e->grid.world));
-    TRY(model_forward(&e->model, b));
-    watch_enter(WATCH_SAMPLE, -1);
-    TRY(scheduler_advance(&g->scheduler, b, e->model.head.results));
-    TRY(show(g));
-    seconds = (double)(clock_now() - start) * 1e-9;
-    g->summary.steps++;
-    g->summary.seconds += seconds;
-    if (g->scheduler.prompt_tokens + g->scheduler.recomputed_tokens == prompts_before) {
-        g->summary.decode_seconds += seconds;
-        g->summary.decode_tokens += g->scheduler.generated_tokens - before;
-    }
-    return STATUS_OK;
-}
-
 static enum status lead(struct generate *g)
 {
-    struct batch *b = &g->engine->batch;
+    struct engine *e = g->engine;
     bool more = true;
 
     while (more || g->intake.waits || !scheduler_idle(&g->scheduler)) {
@@ -277,33 +242,13 @@ static enum status lead(struct generate *g)
         if (more || g->intake.waits)
             TRY(take_prompts(g, &more));
         watch_enter(WATCH_BATCH, -1);
-        batch_clear(b);
-        TRY(scheduler_fill(&g->scheduler, b));
-        if (b->row_count > 0) {
-            TRY(lead_step(g));
-        } else {
-            b->flags = BATCH_IDLE; /* a sign of life */
-            TRY(batch_send(b, g->engine->grid.world));
-        }
+        batch_clear(&e->batch);
+        TRY(scheduler_fill(&g->scheduler, &e->batch));
+        TRY(e->batch.row_count > 0 ? drive_step(e, &g->scheduler, &g->summary, show, g)
+                                   : drive_tell(e, BATCH_IDLE));
     }
     TRY(show(g));
-    batch_clear(b);
-    b->flags = BATCH_STOP;
-    return batch_send(b, g->engine->grid.world);
-}
-
-static enum status follow(struct generate *g)
-{
-    struct engine *e = g->engine;
-
-    for (;;) {
-        watch_enter(WATCH_IDLE, -1);
-        TRY(batch_receive(&e->batch, e->grid.world));
-        if (e->batch.flags & BATCH_STOP)
-            return STATUS_OK;
-        if (!(e->batch.flags & BATCH_IDLE))
-            TRY(model_forward(&e->model, &e->batch));
-    }
+    return drive_tell(e, BATCH_STOP);
 }
 
 /* Only rank 0 has the tokenizer; all must know which ids have a token. */
@@ -321,28 +266,13 @@ enum status generate_run(struct generate *g, int64_t *refused)
 {
     struct engine *e = g->engine;
     struct summary *s = &g->summary;
-    const struct experts *experts = &e->model.experts;
 
     TRY(agree_on_ids(g));
     watch_clear_times();
-    TRY(e->grid.rank == 0 ? lead(g) : follow(g));
-    watch_enter(WATCH_END, -1);
-    TRY(summary_gather(s, e->grid.world));
+    TRY(e->grid.rank == 0 ? lead(g) : drive_follow(e));
     s->requests = g->intake.requests;
     s->refused = g->intake.refused;
-    s->ranks = e->grid.ranks;
-    s->tensor = e->grid.tensor;
-    s->backend = e->kernels->name;
-    s->comm = e->grid.world->kind;
-    s->balance = &e->balance;
-    s->prompt_tokens = g->scheduler.prompt_tokens;
-    s->cached_tokens = g->scheduler.cached_tokens;
-    s->recomputed_tokens = g->scheduler.recomputed_tokens;
-    s->preemptions = g->scheduler.preemptions;
-    s->generated_tokens = g->scheduler.generated_tokens;
-    s->imbalance = e->config.expert_layers > 0 ? meter_imbalance(&experts->meter, -1) : 1.0;
-    if (e->grid.rank == 0)
-        summary_log(s);
+    TRY(drive_finish(e, &g->scheduler, s));
     *refused = s->refused;
     return STATUS_OK;
 }

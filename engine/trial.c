@@ -6,6 +6,7 @@
 #include "comm/watch.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/drive.h"
 
 #include <string.h>
 
@@ -14,16 +15,11 @@ static const int64_t LONGEST_SLEEP = 1000000000;         /* then the other ranks
 
 static size_t arena_bytes(const struct trial *t)
 {
-    const struct engine *e = t->engine;
     const struct workload *w = t->options.workload;
-    size_t per_request = (size_t)e->max_positions * sizeof(int32_t) * 2 + 4096;
-    size_t pages = scheduler_page_bytes(e->grid.groups, e->pages);
-    size_t vocabulary = (size_t)e->config.vocabulary * 64;
     int rounds = t->options.rounds;
 
-    return 4 * (size_t)e->options.max_sequences * per_request + pages + vocabulary +
-           timeline_bytes(rounds * w->count, rounds * w->output_tokens) + (size_t)rounds * sizeof(double) +
-           ((size_t)64 << 20);
+    return drive_bytes(t->engine, 0) + timeline_bytes(rounds * w->count, rounds * w->output_tokens) +
+           (size_t)rounds * sizeof(double);
 }
 
 static enum status open_front(struct trial *t)
@@ -31,14 +27,7 @@ static enum status open_front(struct trial *t)
     struct engine *e = t->engine;
     const struct workload *w = t->options.workload;
     int rounds = t->options.rounds;
-    struct scheduler_limits limits = {.sequences = e->options.max_sequences,
-                                      .rows = e->options.max_rows,
-                                      .wanted = e->options.max_wanted,
-                                      .positions = e->max_positions,
-                                      .pages_per_group = e->pages,
-                                      .groups = e->grid.groups,
-                                      .vocabulary = e->config.vocabulary,
-                                      .prefix_caching = t->options.prefix_caching};
+    struct scheduler_limits limits = drive_limits(e, t->options.prefix_caching);
 
     TRY(arena_open(&t->arena, "requests", arena_bytes(t)));
     TRY(scheduler_open(&t->scheduler, &t->arena, &limits, NULL, NULL, 0));
@@ -92,8 +81,9 @@ static enum status take_arrivals(struct trial *t, int requests, int tokens)
 
 /* Puts the tokens that the step brought on the time line, and forgets requests that have finished, in order.
  */
-static enum status take_tokens(struct trial *t)
+static enum status take_tokens(void *context)
 {
+    struct trial *t = context;
     struct scheduler *s = &t->scheduler;
     int64_t now = clock_now();
     struct request *r;
@@ -113,43 +103,16 @@ static enum status take_tokens(struct trial *t)
     return STATUS_OK;
 }
 
-static enum status lead_step(struct trial *t)
-{
-    struct engine *e = t->engine;
-    struct scheduler *s = &t->scheduler;
-    int64_t generated = s->generated_tokens;
-    int64_t prompts = s->prompt_tokens;
-    int64_t start = clock_now();
-    double seconds;
-
-    TRY(balance_lead(&e->balance, &e->batch));
-    TRY(batch_send(&e->batch, e->grid.world));
-    TRY(model_forward(&e->model, &e->batch));
-    watch_enter(WATCH_SAMPLE, -1);
-    TRY(scheduler_advance(s, &e->batch, e->model.head.results));
-    TRY(take_tokens(t));
-    seconds = (double)(clock_now() - start) * 1e-9;
-    t->summary.steps++;
-    t->summary.seconds += seconds;
-    if (s->prompt_tokens == prompts) {
-        t->summary.decode_seconds += seconds;
-        t->summary.decode_tokens += s->generated_tokens - generated;
-    }
-    return STATUS_OK;
-}
-
 /* Nothing runs: sleep until the next request arrives, or until the other ranks want a sign of life. */
 static enum status idle(struct trial *t)
 {
-    struct batch *batch = &t->engine->batch;
     const struct workload *w = t->options.workload;
     int64_t left = t->next < w->count ? t->start + w->arrivals[t->next] - clock_now() : 0;
 
     watch_enter(WATCH_IDLE, -1);
     if (left > 0)
         clock_sleep(left < LONGEST_SLEEP ? left : LONGEST_SLEEP);
-    batch->flags = BATCH_IDLE;
-    return batch_send(batch, t->engine->grid.world);
+    return drive_tell(t->engine, BATCH_IDLE);
 }
 
 static void show_progress(struct trial *t, const char *what)
@@ -182,7 +145,7 @@ static enum status lead_round(struct trial *t, const char *what, int requests, i
         TRY(take_arrivals(t, requests, tokens));
         batch_clear(batch);
         TRY(scheduler_fill(s, batch));
-        TRY(batch->row_count > 0 ? lead_step(t) : idle(t));
+        TRY(batch->row_count > 0 ? drive_step(t->engine, s, &t->summary, take_tokens, t) : idle(t));
         show_progress(t, what);
     }
     return STATUS_OK;
@@ -193,7 +156,6 @@ static enum status lead_round(struct trial *t, const char *what, int requests, i
 static enum status lead(struct trial *t, const char *what, int rounds, int requests, int tokens)
 {
     struct scheduler *s = &t->scheduler;
-    struct batch *batch = &t->engine->batch;
 
     timeline_clear(&t->timeline);
     s->prompt_tokens = s->generated_tokens = s->cached_tokens = s->recomputed_tokens = s->preemptions = 0;
@@ -205,23 +167,7 @@ static enum status lead(struct trial *t, const char *what, int rounds, int reque
         t->seconds[round] = (double)(clock_now() - t->start) * 1e-9;
     }
     log_progress(1, "%s: %lld requests", what, (long long)t->done);
-    batch_clear(batch);
-    batch->flags = BATCH_STOP;
-    return batch_send(batch, t->engine->grid.world);
-}
-
-static enum status follow(struct trial *t)
-{
-    struct engine *e = t->engine;
-
-    for (;;) {
-        watch_enter(WATCH_IDLE, -1);
-        TRY(batch_receive(&e->batch, e->grid.world));
-        if (e->batch.flags & BATCH_STOP)
-            return STATUS_OK;
-        if (!(e->batch.flags & BATCH_IDLE))
-            TRY(model_forward(&e->model, &e->batch));
-    }
+    return drive_tell(t->engine, BATCH_STOP);
 }
 
 enum status trial_run(struct trial *t, const char *what, int rounds, int requests, int tokens)
@@ -231,29 +177,12 @@ enum status trial_run(struct trial *t, const char *what, int rounds, int request
     t->summary = (struct summary){.requests = (int64_t)rounds * requests};
     balance_forget(&t->engine->balance); /* a warm-up is no load */
     watch_clear_times();
-    TRY(t->engine->grid.rank == 0 ? lead(t, what, rounds, requests, tokens) : follow(t));
+    TRY(t->engine->grid.rank == 0 ? lead(t, what, rounds, requests, tokens) : drive_follow(t->engine));
     watch_enter(WATCH_END, -1);
     return STATUS_OK;
 }
 
 enum status trial_finish(struct trial *t)
 {
-    struct engine *e = t->engine;
-    struct summary *s = &t->summary;
-
-    TRY(summary_gather(s, e->grid.world));
-    s->ranks = e->grid.ranks;
-    s->tensor = e->grid.tensor;
-    s->backend = e->kernels->name;
-    s->comm = e->grid.world->kind;
-    s->prompt_tokens = t->scheduler.prompt_tokens;
-    s->generated_tokens = t->scheduler.generated_tokens;
-    s->cached_tokens = t->scheduler.cached_tokens;
-    s->recomputed_tokens = t->scheduler.recomputed_tokens;
-    s->preemptions = t->scheduler.preemptions;
-    s->balance = &e->balance;
-    s->imbalance = e->config.expert_layers > 0 ? meter_imbalance(&e->model.experts.meter, -1) : 1.0;
-    if (e->grid.rank == 0)
-        summary_log(s);
-    return STATUS_OK;
+    return drive_finish(t->engine, &t->scheduler, &t->summary);
 }
