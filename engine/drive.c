@@ -73,6 +73,7 @@ enum status drive_follow(struct engine *e)
 enum status drive_finish(struct engine *e, const struct scheduler *s, struct summary *summary)
 {
     watch_enter(WATCH_END, -1);
+    summary->loose_products = e->kernels->loose_products;
     TRY(summary_gather(summary, e->grid.world));
     summary->ranks = e->grid.ranks;
     summary->tensor = e->grid.tensor;

@@ -35,19 +35,21 @@ void summary_hash_request(struct summary *s, int64_t number, const int32_t *toke
 
 enum status summary_gather(struct summary *s, struct comm *world)
 {
-    int64_t times[WATCH_PHASE_COUNT + 1];
+    int64_t times[WATCH_PHASE_COUNT + 2];
     int64_t waiting, total = 0;
 
     watch_times(times, &waiting);
     if (world->rank != 0) /* a follower that waits for the next batch is idle, not held up */
         waiting = waiting > times[WATCH_IDLE] ? waiting - times[WATCH_IDLE] : 0;
     times[WATCH_PHASE_COUNT] = waiting;
+    times[WATCH_PHASE_COUNT + 1] = s->loose_products;
     times[WATCH_START] = times[WATCH_LOAD] = times[WATCH_END] = 0;
-    TRY(world->reduce(world, COMM_SUM, times, WATCH_PHASE_COUNT + 1));
+    TRY(world->reduce(world, COMM_SUM, times, WATCH_PHASE_COUNT + 2));
     for (int phase = 0; phase < WATCH_PHASE_COUNT; phase++)
         total += phase == WATCH_IDLE ? 0 : times[phase];
     for (int phase = 0; phase < WATCH_PHASE_COUNT; phase++)
         s->share[phase] = total > 0 ? (double)times[phase] / (double)total : 0;
+    s->loose_products = times[WATCH_PHASE_COUNT + 1];
     s->idle = total > 0 ? (double)times[WATCH_PHASE_COUNT] / (double)total : 0;
     return STATUS_OK;
 }
@@ -64,24 +66,30 @@ static double rate(int64_t tokens, double seconds)
 
 void summary_log(const struct summary *s)
 {
-    char balance[256] = "";
+    char balance[256] = "", loose[160] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     if (s->balance)
         balance_report_text(s->balance, balance, sizeof balance);
+    if (s->loose_products > 0)
+        snprintf(loose, sizeof loose,
+                 "rule 2 of the law was given up, a row's bytes depend on its batch: cuBLAS made %lld "
+                 "products (--exact: "
+                 "none); ",
+                 (long long)s->loose_products);
     log_line(LOG_INFO,
              "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
              "in %.3f s "
              "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; %lld preemptions; %s%stokens %016llx",
+             "imbalance %.2f; %lld preemptions; %s%s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
              100 * experts_share(s), 100 * s->share[WATCH_DISPATCH], 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
-             (long long)s->preemptions, balance, balance[0] ? "; " : "", (unsigned long long)s->hash);
+             (long long)s->preemptions, balance, balance[0] ? "; " : "", loose, (unsigned long long)s->hash);
 }
 
 /* Under "experts" and "balancer", what there is of them. */
@@ -108,16 +116,18 @@ json_t *summary_pack(const struct summary *s)
         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
                   experts_share(s), "dispatch", s->share[WATCH_DISPATCH], "combine", s->share[WATCH_COMBINE],
                   "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
-    return json_pack(
-        "{s:i, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:s, s:o}",
-        "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm", s->comm,
-        "num_requests", (json_int_t)s->requests, "refused", (json_int_t)s->refused, "prompt_tokens",
-        (json_int_t)s->prompt_tokens, "cached_tokens", (json_int_t)s->cached_tokens, "recomputed_tokens",
-        (json_int_t)s->recomputed_tokens, "preemptions", (json_int_t)s->preemptions, "generated_tokens",
-        (json_int_t)s->generated_tokens, "steps", (json_int_t)s->steps, "elapsed_time", s->seconds,
-        "tokens_per_second", rate(s->generated_tokens, s->seconds), "decode_time", s->decode_seconds,
-        "decode_tokens", (json_int_t)s->decode_tokens, "imbalance", s->imbalance, "tokens_hash", hash,
-        "shares", shares);
+    return json_pack("{s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
+                     "s:I, s:f, s:s, s:o}",
+                     "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm",
+                     s->comm, "exact", s->loose_products == 0, "loose_products",
+                     (json_int_t)s->loose_products, "num_requests", (json_int_t)s->requests, "refused",
+                     (json_int_t)s->refused, "prompt_tokens", (json_int_t)s->prompt_tokens, "cached_tokens",
+                     (json_int_t)s->cached_tokens, "recomputed_tokens", (json_int_t)s->recomputed_tokens,
+                     "preemptions", (json_int_t)s->preemptions, "generated_tokens",
+                     (json_int_t)s->generated_tokens, "steps", (json_int_t)s->steps, "elapsed_time",
+                     s->seconds, "tokens_per_second", rate(s->generated_tokens, s->seconds), "decode_time",
+                     s->decode_seconds, "decode_tokens", (json_int_t)s->decode_tokens, "imbalance",
+                     s->imbalance, "tokens_hash", hash, "shares", shares);
 }
 
 enum status summary_write(const struct summary *s, const char *path)

@@ -32,10 +32,12 @@ struct summary {
     double
         imbalance; /* rows of the busiest rank over the mean, over all steps and layers; 1 without experts */
     uint64_t hash; /* of all tokens: in input order, or request by request */
+    int64_t loose_products;        /* kernels->loose_products, then of all ranks: 0: the law held */
     const struct balance *balance; /* not owned; NULL: nothing is said of experts */
 };
 
-/* Adds up the phase times of all ranks into share and idle. Collective over the world. */
+/* Adds up the phase times of all ranks into share and idle, and their loose products. Collective over the
+ * world. */
 enum status summary_gather(struct summary *s, struct comm *world);
 
 /* The line on stderr, at rank 0. */

@@ -12,6 +12,7 @@
  *
  * The law on kernels: the arithmetic of a row does not depend on the rows beside it, nor on the number of
  * threads, nor on which columns a rank holds. Every sum over an inner width runs in one order whatever T is.
+ * A backend that gives this up for speed counts where it did (loose_products).
  *
  * All entries return STATUS_BUG for shapes that contradict each other. Matrices are the backend's memory, and
  * so are the arrays that say which expert takes which row (of route, expert_batch and combine): they come
@@ -224,6 +225,8 @@ struct kernels {
     int threads;
     enum dtype cache_dtype; /* F32 or BF16 */
     bool apart;             /* its memory is not the host's: rows travel by copies */
+    int64_t loose_products; /* made so far by a library that picks its order of sums by the shape: for their
+                               rows the law does not hold */
 
     /* -- memory: taken at start, given back by close
      * ------------------------------------------------------------- */

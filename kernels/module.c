@@ -72,12 +72,12 @@ enum status module_list_cuda(const char *file, struct module_devices *out)
     return list(out);
 }
 
-enum status module_open_cuda(const char *file, int number, struct kernels **out)
+enum status module_open_cuda(const char *file, const struct module_request *request, struct kernels **out)
 {
-    enum status (*open)(int number, struct kernels **out);
+    enum status (*open)(const struct module_request *request, struct kernels **out);
     void *entry;
 
     TRY(find_entry(file, "cuda_open", &entry));
     memcpy(&open, &entry, sizeof open);
-    return open(number, out);
+    return open(request, out);
 }

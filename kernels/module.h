@@ -28,9 +28,15 @@ struct module_devices {
  * below. STATUS_UNAVAILABLE says why there is none. */
 enum status module_list_cuda(const char *file, struct module_devices *out);
 
-/* The cuda backend on device `number`, out of `file`; NULL: switchyard-cuda.so beside the program or where it
- * is installed. STATUS_UNAVAILABLE says why there is none: no driver, no module, no device, ... The table's
- * close leaves the module loaded. */
-enum status module_open_cuda(const char *file, int number, struct kernels **out);
+/* What a backend is asked to be. */
+struct module_request {
+    int device; /* of those that are visible */
+    bool exact; /* no library that picks its order of sums by the shape of a product */
+};
+
+/* The cuda backend out of `file`; NULL: switchyard-cuda.so beside the program or where it is installed.
+ * STATUS_UNAVAILABLE says why there is none: no driver, no module, no device, ... The table's close leaves
+ * the module loaded. */
+enum status module_open_cuda(const char *file, const struct module_request *request, struct kernels **out);
 
 #endif

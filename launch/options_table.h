@@ -180,6 +180,7 @@ struct options {
     /* machine and ranks */
     int backend;             /* enum options_backend */
     const char *cuda_module; /* NULL: found */
+    bool exact;              /* only products that keep the law */
     int cpu_path;            /* enum options_path */
     int threads;             /* 0: chosen by topology */
     int comm;                /* enum options_comm */

@@ -62,6 +62,13 @@ static const struct options_row rows[] = {
      .field = OPTIONS_FIELD(cuda_module),
      .commands = OPTIONS_COMPUTING,
      .help = "the module that holds the cuda backend"},
+    {.name = "exact",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(exact),
+     .commands = OPTIONS_LOADING,
+     .help =
+         "cuda: our own products instead of cuBLAS, so that the bytes of an answer do not depend on what is "
+         "computed beside it, as they never do with the backends reference and cpu; prompts take longer"},
     {.name = "cpu-path",
      .value = "auto|portable|avx2|avx512",
      .type = OPTIONS_WORD,

@@ -46,8 +46,10 @@ static enum status open_reference(const struct agree_backend *b, int threads, st
 
 static enum status open_cuda(const struct agree_backend *b, int threads, struct kernels **out)
 {
+    struct module_request request = {.device = b->number, .exact = b->exact};
+
     (void)threads;
-    return module_open_cuda(b->file, b->number, out);
+    return module_open_cuda(b->file, &request, out);
 }
 
 /* More tables like the session's. */

@@ -122,10 +122,13 @@ static enum status choose_device(struct session *s, bool *go)
 /* *open: every rank has a GPU and works on it. */
 static enum status open_cuda(struct session *s, bool *open)
 {
+    struct module_request request = {.exact = s->options->exact};
+
     TRY(choose_device(s, open));
     if (!*open)
         return STATUS_OK;
-    TRY(settle(s, module_open_cuda(s->options->cuda_module, s->device, &s->kernels), open));
+    request.device = s->device;
+    TRY(settle(s, module_open_cuda(s->options->cuda_module, &request, &s->kernels), open));
     if (*open) {
         s->backend = OPTIONS_BACKEND_CUDA;
     } else if (s->kernels) {

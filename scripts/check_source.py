@@ -71,6 +71,8 @@ VARIABLES = {"HF_HUB_CACHE", "HF_HOME", "HOME", "NO_COLOR", "OMPI_COMM_WORLD_SIZ
 VARIABLE = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)"')
 READS_VARIABLES = re.compile(r"(?<![.>\w])(?:secure_)?getenv\s*\(")
 
+# What answers for a foreign library has that library's parameters.
+STAND_IN = re.compile(r"(?:cuda|cublas|nccl)[A-Z]")
 NOTES = re.compile(r"\b(?:TO" r"DO|FIX" r"ME)\b")
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", re.M)
@@ -268,7 +270,7 @@ class Check:
         if function.lines > FUNCTION_LINES:
             self.report(path, function.line,
                         f"{function.name} has {function.lines} lines; a function has at most {FUNCTION_LINES}")
-        if function.parameters > PARAMETERS:
+        if function.parameters > PARAMETERS and not (path.startswith("tests/hostgpu/") and STAND_IN.match(function.name)):
             self.report(path, function.line,
                         f"{function.name} has {function.parameters} parameters; more than {PARAMETERS} are a struct "
                         "without a name yet")

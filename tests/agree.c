@@ -37,8 +37,10 @@ static const struct agree_backend REFERENCE = {.name = "reference", .open = open
 #ifdef AGREE_CUDA
 static enum status open_cuda(const struct agree_backend *b, int threads, struct kernels **out)
 {
+    struct module_request request = {.device = b->number, .exact = b->exact};
+
     (void)threads;
-    return cuda_open(b->number, out);
+    return cuda_open(&request, out);
 }
 
 static const struct agree_backend BACKENDS[] = {{.name = "cuda", .open = open_cuda, .device = true}};

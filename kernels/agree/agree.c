@@ -149,12 +149,15 @@ static enum status run_rounds(const struct agree_check *check, struct kernels *r
 
 static enum status run_agreement(const struct agree_check *check, const struct agree_backend *backend)
 {
+    struct agree_backend asked = *backend;
+
     for (int threads = 1; threads <= AGREE_THREADS; threads++) {
         struct kernels *reference, *k;
         enum status status;
 
+        asked.exact = backend->exact || threads == 2;
         TRY(reference_open(&reference));
-        status = backend->open(backend, threads, &k);
+        status = backend->open(&asked, threads, &k);
         if (status == STATUS_OK) {
             status = run_rounds(check, reference, &k, threads - 1, AGREE_THREADS);
             k->close(k);
@@ -168,18 +171,23 @@ static enum status run_agreement(const struct agree_check *check, const struct a
 
 static enum status run_law(const struct agree_check *check, const struct agree_backend *backend)
 {
+    struct agree_backend asked = *backend;
     struct kernels *k[AGREE_THREADS];
     enum status status = STATUS_OK;
     int open = 0;
 
+    asked.exact = true;
     while (status == STATUS_OK && open < AGREE_THREADS) {
-        status = backend->open(backend, open + 1, &k[open]);
+        status = backend->open(&asked, open + 1, &k[open]);
         open += status == STATUS_OK;
     }
     if (status == STATUS_OK)
         status = run_rounds(check, NULL, k, 0, 1);
     while (open > 0) {
         open--;
+        if (status == STATUS_OK && k[open]->loose_products > 0)
+            status = FAIL(STATUS_BUG, "%s, asked to be exact, left %lld products to a library", k[open]->name,
+                          (long long)k[open]->loose_products);
         k[open]->close(k[open]);
     }
     return status;

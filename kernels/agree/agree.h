@@ -36,6 +36,7 @@ struct agree_backend {
     bool device;      /* as kernels/cuda: factors as two bf16 numbers, heads of a multiple of 16 */
     int number;       /* for `open`: a path, a device */
     const char *file; /* for `open`: a module */
+    bool exact;       /* for `open`: as with --exact; set by agree_run for the law, and in turn */
 };
 
 /* Draws begin at `seed`; no check has more than `most_rounds` rounds. */

@@ -146,13 +146,17 @@ static void check_experts(struct kernels *reference, struct kernels *k)
             *slot_of = agree_take((size_t)rows, sizeof *slot_of);
     double *bounds = agree_take((size_t)D, sizeof *bounds);
     bool counted = agree_chance(50);
+    bool alike = agree_chance(70); /* as in most models; a backend may treat them together */
+    enum dtype dtype = agree_dtype();
     int32_t first[7];
     float *got[2];
 
     agree_shape("%d rows of %d through %d experts of %d", rows, D, shape.slots, shape.inner);
     deal_rows(rows, shape.slots, order, first, slot_of);
     for (int s = 0; s < shape.slots; s++) {
-        shape.gate_up[s] = agree_tensor(agree_dtype(), 2 * shape.inner, D, agree_chance(50));
+        if (!alike)
+            dtype = agree_dtype();
+        shape.gate_up[s] = agree_tensor(dtype, 2 * shape.inner, D, agree_chance(50));
         shape.down[s] = agree_tensor(shape.gate_up[s].dtype, D, shape.inner, agree_chance(50));
     }
     for (int i = 0; i < 2; i++) {

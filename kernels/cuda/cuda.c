@@ -153,6 +153,8 @@ static void close_all(struct kernels *k)
     if (!k)
         return;
     c = cuda_entries_of(k);
+    if (c->blas.close)
+        c->blas.close(&c->blas);
     cuda_turns_close(&c->turns);
     cuda_spans_close(&c->spans);
     cuda_device_close(&c->device);
@@ -160,9 +162,28 @@ static void close_all(struct kernels *k)
     host_close(&memory);
 }
 
+/* cuBLAS, if it was found when this was built and the law is not asked for. */
+static enum status open_blas(struct cuda_entries *c, const struct module_request *request)
+{
+    const char *products = "exact";
+
+#ifdef HAVE_CUBLAS
+    if (!request->exact) {
+        TRY(cuda_blas_open(&c->blas, &c->device));
+        products = "cuBLAS";
+    }
+#else
+    if (!request->exact)
+        products = "exact, as this build has no cuBLAS";
+#endif
+    snprintf(c->name, sizeof c->name, "cuda (GPU %d, %s)", request->device, products);
+    return STATUS_OK;
+}
+
 /* Everything of the host lies in `memory`, which the caller gives back when this fails; *out is set as soon
  * as there is something to close. */
-static enum status open_in(struct host_memory *memory, int number, struct cuda_entries **out)
+static enum status open_in(struct host_memory *memory, const struct module_request *request,
+                           struct cuda_entries **out)
 {
     struct cuda_entries *c;
     void *space, *row;
@@ -172,9 +193,9 @@ static enum status open_in(struct host_memory *memory, int number, struct cuda_e
     TRY(host_alloc(memory, 2 * sizeof *c->row * (CUDA_ENTRIES_ROW_ELEMENTS + 32), "a row of a weight", &row));
     c->row = row;
     *out = c;
-    TRY(cuda_device_open(&c->device, number));
+    TRY(cuda_device_open(&c->device, request->device));
     TRY(cuda_spans_open(&c->spans, memory));
-    snprintf(c->name, sizeof c->name, "cuda (GPU %d)", number);
+    TRY(open_blas(c, request));
     c->table = (struct kernels){.name = c->name,
                                 .threads = 1,
                                 .cache_dtype = DTYPE_BF16,
@@ -192,11 +213,11 @@ static enum status open_in(struct host_memory *memory, int number, struct cuda_e
     return STATUS_OK;
 }
 
-enum status cuda_open(int number, struct kernels **out)
+enum status cuda_open(const struct module_request *request, struct kernels **out)
 {
     struct host_memory memory = {0};
     struct cuda_entries *c = NULL;
-    enum status status = open_in(&memory, number, &c);
+    enum status status = open_in(&memory, request, &c);
 
     if (status != STATUS_OK) {
         if (c) {

@@ -12,7 +12,7 @@
 /* The devices that this process sees. STATUS_UNAVAILABLE says why there is none. */
 enum status cuda_list(struct module_devices *out);
 
-/* The table on device `number` (of those that are visible). STATUS_UNAVAILABLE says why there is none. */
-enum status cuda_open(int number, struct kernels **out);
+/* The table on the device that is asked for. STATUS_UNAVAILABLE says why there is none. */
+enum status cuda_open(const struct module_request *request, struct kernels **out);
 
 #endif

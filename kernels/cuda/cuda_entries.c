@@ -65,10 +65,19 @@ static enum status norm(struct kernels *k, struct matrix out, struct matrix x, c
 static enum status multiply(struct kernels *k, struct matrix out, struct matrix x, const struct weight *w,
                             const float *bias)
 {
+    struct cuda_blas *blas = &cuda_entries_of(k)->blas;
+    struct cuda_weight weight;
+
     if (out.rows != x.rows || x.columns != w->columns || out.columns != w->rows)
         return FAIL(STATUS_BUG, "[%d, %d] times a weight [%d, %d] into [%d, %d]", x.rows, x.columns, w->rows,
                     w->columns, out.rows, out.columns);
-    CUDA_TRY(cuda_multiply_rows(out, x, cuda_entries_weight(w), bias, stream_of(k)));
+    weight = cuda_entries_weight(w);
+    if (cuda_blas_wants(blas, x.rows, &weight)) {
+        TRY(blas->multiply(blas, out, x, weight, bias));
+        k->loose_products = blas->products;
+        return STATUS_OK;
+    }
+    CUDA_TRY(cuda_multiply_rows(out, x, weight, bias, stream_of(k)));
     return STATUS_OK;
 }
 
@@ -239,6 +248,44 @@ static enum status send_weights(struct kernels *k, const struct weight *weights,
     return cuda_device_send(&c->device, c->slot, (size_t)slots * sizeof *c->slot, out);
 }
 
+/* Shall all of it be left to cuBLAS that is large enough? A slot that our own kernels must do may have any
+ * number of rows, so that those of few rows cannot be told from it by their number. */
+static bool all_for_blas(const struct cuda_blas *blas, const struct expert_batch *b)
+{
+    for (int s = 0; s < b->slots; s++) {
+        struct cuda_weight gate_up = cuda_entries_weight(&b->gate_up[s]);
+        struct cuda_weight down = cuda_entries_weight(&b->down[s]);
+
+        if (!cuda_blas_wants(blas, CUDA_BLAS_LEAST_ROWS, &gate_up) ||
+            !cuda_blas_wants(blas, CUDA_BLAS_LEAST_ROWS, &down))
+            return false;
+    }
+    return true;
+}
+
+/* The experts of many rows, by cuBLAS; *most rows belong to the largest of the others. */
+static enum status multiply_large(struct kernels *k, const struct expert_batch *b, int *most)
+{
+    struct cuda_blas *blas = &cuda_entries_of(k)->blas;
+
+    *most = 0;
+    for (int s = 0; s < b->slots; s++) {
+        struct cuda_blas_expert expert = {.x = b->x,
+                                          .out = b->out,
+                                          .order = b->order + b->counted[s],
+                                          .rows = b->counted[s + 1] - b->counted[s],
+                                          .gate_up = cuda_entries_weight(&b->gate_up[s]),
+                                          .down = cuda_entries_weight(&b->down[s])};
+
+        if (expert.rows >= CUDA_BLAS_LEAST_ROWS)
+            TRY(blas->multiply_expert(blas, &expert));
+        else if (expert.rows > *most)
+            *most = expert.rows;
+    }
+    k->loose_products = blas->products;
+    return STATUS_OK;
+}
+
 static enum status multiply_experts(struct kernels *k, const struct expert_batch *b)
 {
     cudaStream_t stream = stream_of(k);
@@ -252,6 +299,10 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
         return FAIL(STATUS_BUG, "%d rows of experts, %d results and %d rows of scratch", b->x.rows,
                     b->out.rows, b->scratch.rows);
     if (slots.most == 0 || b->slots == 0)
+        return STATUS_OK;
+    if (b->counted && slots.most >= CUDA_BLAS_LEAST_ROWS && all_for_blas(&cuda_entries_of(k)->blas, b))
+        TRY(multiply_large(k, b, &slots.most));
+    if (slots.most == 0)
         return STATUS_OK;
     TRY(send_weights(k, b->gate_up, b->slots, &gate_up));
     TRY(send_weights(k, b->down, b->slots, &down));

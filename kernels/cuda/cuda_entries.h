@@ -4,6 +4,7 @@
 #ifndef CUDA_ENTRIES_H
 #define CUDA_ENTRIES_H
 
+#include "kernels/cuda/cuda_blas.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_launch.h"
 #include "kernels/cuda/cuda_spans.h"
@@ -17,6 +18,7 @@ struct cuda_entries {
     struct kernels table; /* first, so that a pointer to the table is one to this */
     struct host_memory memory;
     struct cuda_device device;
+    struct cuda_blas blas; /* not opened: every product is our own */
     struct cuda_turns turns;
     struct cuda_spans spans;
     uint16_t *row; /* two planes of a row of a weight on its way to the device */

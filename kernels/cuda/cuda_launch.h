@@ -72,8 +72,8 @@ cudaError_t cuda_choose_candidates(struct matrix logits, int keep, float *values
 cudaError_t cuda_multiply_rows(struct matrix out, struct matrix x, struct cuda_weight w, const float *bias,
                                cudaStream_t s);
 
-/* For each slot the rows order[first[slot]] ... of x with weights[slot]; all have `rows` outputs. `most` rows
- * belong to the slot that has most. */
+/* For each slot the rows order[first[slot]] ... of x with weights[slot]; all have `rows` outputs. Slots of
+ * more than `most` rows are left alone. */
 struct cuda_slots {
     const int32_t *order;
     const int32_t *first;
@@ -81,6 +81,23 @@ struct cuda_slots {
     int slots, most, rows;
 };
 cudaError_t cuda_multiply_slots(struct matrix out, struct matrix x, struct cuda_slots slots, cudaStream_t s);
+
+/* -- cuda_planes.cu ----------------------------------------------------------------------------------------
+ */
+
+/* Rows as two bf16 numbers each, high + low. */
+struct cuda_planes {
+    uint16_t *data;
+    size_t plane; /* elements from the first plane to the second */
+    int rows, columns, stride;
+};
+
+/* Rows order[0] ... of x, NULL: its first ones. */
+cudaError_t cuda_planes_split(struct cuda_planes out, struct matrix x, const int32_t *order, cudaStream_t s);
+/* Every row of out = numbers [N]. */
+cudaError_t cuda_planes_fill(struct matrix out, const float *numbers, cudaStream_t s);
+/* Row i of x to row order[i] of out. */
+cudaError_t cuda_planes_scatter(struct matrix out, struct matrix x, const int32_t *order, cudaStream_t s);
 
 /* -- cuda_attend.cu ----------------------------------------------------------------------------------------
  */

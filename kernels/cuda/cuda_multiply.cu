@@ -22,7 +22,7 @@ struct product {
     struct cuda_weight w; /* of all rows, when there are no slots */
     const struct cuda_weight *weights;
     const int32_t *order, *first; /* rows of each slot; NULL: rows 0 ... rows - 1 */
-    int rows, n;                  /* out [rows, n] */
+    int rows, n;                  /* out [rows, n]; with slots: most rows of one that is not left alone */
     int x_stride, out_stride;
 };
 
@@ -179,7 +179,7 @@ template <int ROWS> static __global__ __launch_bounds__(THREADS) void multiply(s
 
     if (p.first)
         s = {p.order + p.first[slot], 0, p.first[slot + 1] - p.first[slot]};
-    if (m0 >= s.count) /* the whole block, before any barrier */
+    if (m0 >= s.count || s.count > p.rows) /* the whole block, before any barrier */
         return;
     fetch_weights(weights[0], w, n0, 0);
     for (int k0 = 0, stage = 0; k0 < w.columns; k0 += DEPTH, stage ^= 1) {
@@ -237,6 +237,7 @@ cudaError_t cuda_multiply_slots(struct matrix out, struct matrix x, struct cuda_
     p.weights = slots.weights;
     p.order = slots.order;
     p.first = slots.first;
+    p.rows = slots.most;
     p.n = slots.rows;
     p.x_stride = x.stride;
     p.out_stride = out.stride;

@@ -13,6 +13,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 GOLDEN = pathlib.Path("tests/golden")
 LAYOUTS = ((1, ()), (2, ()), (4, ("-tp", "2")))
@@ -38,13 +39,16 @@ class Program:
             fail(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr.decode()[-2000:]}")
         return done.stdout
 
-    def tokens(self, ranks, model, lines, *options, backend="cuda", **how):
-        """The token ids of each line."""
+    def answers(self, ranks, model, lines, *options, backend="cuda", **how):
+        """What is written for all lines."""
         module = ("--cuda-module", self.module) if backend == "cuda" else ()
-        out = self.run(ranks, "generate", "--model", model, "--backend", backend, *module, "--input", "jsonl", "--no-stream",
-                       "--ordered", "--max-num-seqs", 4, "--kv-cache-memory", "4M", *options,
-                       text="".join(json.dumps(line) + "\n" for line in lines), **how)
-        return [json.loads(line)["token_ids"] for line in out.splitlines()]
+        return self.run(ranks, "generate", "--model", model, "--backend", backend, *module, "--input", "jsonl", "--no-stream",
+                        "--ordered", "--kv-cache-memory", "4M", *options,
+                        text="".join(json.dumps(line) + "\n" for line in lines), **how)
+
+    def tokens(self, ranks, model, lines, *options, **how):
+        """The token ids of each line."""
+        return [json.loads(line)["token_ids"] for line in self.answers(ranks, model, lines, *options, **how).splitlines()]
 
 
 def lines_of(gold):
@@ -63,12 +67,12 @@ def check_model(program, name, *more):
     first = None
     for seed, (ranks, layout) in enumerate(LAYOUTS):
         order = ("eager", "lazy", "random")[seed]
-        found = program.tokens(ranks, model, lines, *layout, *more, order=order, seed=seed + 1)
+        found = program.tokens(ranks, model, lines, "--max-num-seqs", 4, *layout, *more, order=order, seed=seed + 1)
         first = first or found
         if found != first:
             fail(f"{name} on {ranks} ranks {layout}, order {order}: {found}, on one rank {first}")
         print(f"  equal: {name} on {ranks} devices {layout}, streams {order}")
-    if first[0] != gold["greedy"] and first[0] != program.tokens(1, model, lines, backend="cpu")[0]:
+    if first[0] != gold["greedy"] and first[0] != program.tokens(1, model, lines, "--max-num-seqs", 4, backend="cpu")[0]:
         fail(f"{name}: greedy tokens {first[0]}, transformers has {gold['greedy']}")
 
 
@@ -81,6 +85,64 @@ def families(program):
 def balancer(program):
     """Experts move at every step from device to device, and nothing changes."""
     check_model(program, "llama4_b", "--enable-eplb", "--num-redundant-experts", 2, "--eplb-force")
+
+
+def statistics(program, folder, *arguments, **how):
+    """The tokens of each line, and the figures of the closing line."""
+    file = pathlib.Path(folder) / "stats.json"
+    return program.tokens(*arguments, "--stats", file, **how), json.loads(file.read_text())
+
+
+def many_rows(name):
+    """More rows in a step, on every data group, than our own kernels are asked to multiply by default; and the gold answer."""
+    gold = json.loads((GOLDEN / name / "gold.json").read_text())
+    more = [{"prompt_token_ids": gold["prompt"][first:], "max_tokens": 6, "temperature": 0} for first in range(1, 6)]
+    more += [{"prompt_token_ids": gold["prompt"][first:], "max_tokens": 6, "seed": first, "temperature": 1} for first in (6, 7)]
+    lines = [{"prompt_token_ids": gold["prompt"], "max_tokens": len(gold["greedy"]), "temperature": 0}] + more
+    return [{**line, "id": i, "ignore_eos": True} for i, line in enumerate(lines)], gold["greedy"]
+
+
+def greedy_of(answers, lines):
+    """The answers that are not drawn: a draw may fall between two tokens whose bounds moved by the last bit."""
+    return [tokens for tokens, line in zip(answers, lines) if line["temperature"] == 0]
+
+
+def products(program):
+    """Products of many rows by cuBLAS: the gold tokens and those of the cpu backend, and the figures say that the law was given up."""
+    for name, seed in (("llama4_b", 1), ("qwen3moe_b", 2)):
+        lines, gold = many_rows(name)
+        model = GOLDEN / name
+        want = greedy_of(program.tokens(1, model, lines, "--max-num-seqs", 8, backend="cpu"), lines)
+        if want[0] != gold:
+            fail(f"{name} on the cpu: {want[0]}, transformers has {gold}")
+        with tempfile.TemporaryDirectory() as folder:
+            for (ranks, layout), order in zip(LAYOUTS, ("random", "lazy", "eager")):
+                found, stats = statistics(program, folder, ranks, model, lines, "--max-num-seqs", 8, *layout, order=order, seed=seed)
+                if greedy_of(found, lines) != want:
+                    fail(f"{name} on {ranks} ranks {layout} with cuBLAS: {greedy_of(found, lines)}, wanted {want}")
+                if stats["loose_products"] == 0 or stats["exact"]:
+                    fail(f"{name} on {ranks} ranks {layout}: cuBLAS was to multiply, the figures say {stats}")
+                print(f"  equal: {name} on {ranks} devices {layout}, {stats['loose_products']} products by cuBLAS")
+
+
+def exact(program):
+    """The law in full: with --exact the bytes of an answer, probabilities and all, are equal in any company on any ranks."""
+    name = "llama4_b"
+    lines, gold = many_rows(name)
+    lines = [{**line, "logprobs": 3} for line in lines]
+    answers = {}
+    for ranks, more in ((1, ("--max-num-seqs", 1)), (1, ("--max-num-seqs", 8)), (2, ("--max-num-seqs", 3)),
+                        (4, ("--max-num-seqs", 8, "-tp", 2, "--enable-eplb", "--num-redundant-experts", 2, "--eplb-force"))):
+        answers[(ranks, more)] = out = program.answers(ranks, GOLDEN / name, lines, "--exact", *more, seed=ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        tokens, stats = statistics(program, folder, 1, GOLDEN / name, lines, "--exact", "--max-num-seqs", 8)
+    if tokens[0] != gold or stats["loose_products"] != 0 or not stats["exact"]:
+        fail(f"{name} with --exact: {tokens[0]}, transformers has {gold}; the figures are {stats}")
+    if len(set(answers.values())) != 1:
+        fail(f"{name} with --exact: answers differ in some byte between {list(answers)}")
+    print(f"  equal to the byte: {name} on {list(answers)}")
+    if program.answers(1, GOLDEN / name, lines, "--max-num-seqs", 8) == out:
+        fail(f"{name}: nothing is seen of cuBLAS in the probabilities, so this test shows nothing")
 
 
 def fallback(program):
@@ -163,7 +225,7 @@ def devices(program):
            "ranks 0 and 2 of this machine were both given GPU 0000:04:00.0 and no other" in told, told)
 
 
-CASES = {case.__name__: case for case in (families, balancer, fallback, selftest, devices)}
+CASES = {case.__name__: case for case in (families, balancer, products, exact, fallback, selftest, devices)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:

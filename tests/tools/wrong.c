@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum status cuda_list(struct module_devices *out);
-enum status cuda_open(int number, struct kernels **out);
+enum status cuda_open(const struct module_request *request, struct kernels **out);
 
 static enum status (*right)(struct kernels *k, struct matrix x, struct matrix y);
 
@@ -28,9 +28,9 @@ enum status cuda_list(struct module_devices *out)
     return STATUS_OK;
 }
 
-enum status cuda_open(int number, struct kernels **out)
+enum status cuda_open(const struct module_request *request, struct kernels **out)
 {
-    (void)number;
+    (void)request;
     TRY(reference_open(out));
     right = (*out)->add;
     (*out)->add = add;
