@@ -28,6 +28,8 @@ getenv names in a string must stand in VARIABLES below; there is no switch of ou
 Sizes. A file has at most 600 lines, a function 80 and 8 parameters; C, CUDA, Python alike, shell its 600 lines. The
 first line (after a #! line) is "name - purpose" in a comment, and an SPDX line follows. No typedef and no struct, union
 or enum whose name ends in _t; no notes to be done later.
+
+Pages. A link of a .md file that is not to the web leads to a file or folder of the tree, and to a heading that is there.
 """
 import argparse
 import ast
@@ -184,6 +186,11 @@ def read(root, path):
         return file.read()
 
 
+def headings(text):
+    """The names under which the headings of a page can be linked to."""
+    return [re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in re.findall(r"^#+ (.*)$", text, re.M)]
+
+
 class Check:
     """One tree; `found` collects (path, line, message)."""
 
@@ -245,6 +252,8 @@ class Check:
                 self.report("scripts/modules.txt", line, f"module {name} has no file")
         for path in self.files:
             self.check_script(path)
+            if path.endswith(".md"):
+                self.check_links(path)
         return sorted(set(self.found))
 
     def check_head(self, path, text, pattern):
@@ -351,6 +360,19 @@ class Check:
             if quoted and target not in self.sources and beside not in self.sources:
                 self.report(source.path, line, f"\"{target}\" is no file of this tree")
 
+    def check_links(self, path):
+        """A link of a page leads to a file or folder of this tree, and to a heading that is there."""
+        for number, line in enumerate(read(self.root, path).splitlines(), 1):
+            for target in re.findall(r"\]\(([^)\s]+)\)", line):
+                file, _, heading = target.partition("#")
+                place = os.path.normpath(os.path.join(os.path.dirname(path), file)) if file else path
+                if ":" in file:
+                    continue
+                if not os.path.exists(os.path.join(self.root, place)):
+                    self.report(path, number, f"({target}) leads nowhere")
+                elif heading and heading not in headings(read(self.root, place)):
+                    self.report(path, number, f"({target}): {place} has no such heading")
+
     def check_script(self, path):
         """Python, shell and meson files."""
         if path.endswith(C_ENDINGS):
@@ -393,6 +415,7 @@ HEAD = "/* {} - for the self-test\n *\n * SPDX-License-Identifier: Apache-2.0 */
 GOOD = {
     "scripts/modules.txt": "# bottom first\nengine/base/status\nkernels/cpu/cpu\ncomm/grid\nengine/model\n"
                            "launch/options\nlaunch/main\n",
+    "docs/page.md": "# A page\n\n## Two words, and more\n\n[a](../scripts/run) [b](#two-words-and-more) [c](https://x.org)\n",
     "scripts/tool.py": "#!/usr/bin/env python3\n# tool.py - x\n# SPDX-License-Identifier: Apache-2.0\n",
     "scripts/run": "#!/bin/bash\n# run - x\n# SPDX-License-Identifier: Apache-2.0\n",
     "engine/meson.build": "# SPDX-License-Identifier: Apache-2.0\n",
@@ -465,6 +488,8 @@ BREAKS = (
     ("ending the process at once", "comm/grid.c", "static void f(void)\n{\n    _exit(1);\n}\n"),
     ("a note to be done later", "comm/grid.c", "/* TO" "DO: more */\n"),
     ("no valid Python", "scripts/tool.py", "def f(:\n"),
+    ("leads nowhere", "docs/page.md", "[x](scripts/run)\n"),
+    ("has no such heading", "docs/page.md", "[x](page.md#three)\n"),
 )
 
 
