@@ -272,6 +272,34 @@ static void special_tokens_show_only_when_asked_for(void **state)
     tokenizer_close(t);
 }
 
+/* "<0x41>" is a byte where the decoder has the step ByteFallback, and text where it has not. */
+static void names_of_bytes_are_bytes_only_by_byte_fallback(void **state)
+{
+    static const char *const decoders[][2] = {{"Fuse", "a<0x41>a"}, {"ByteFallback", "aAa"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof decoders / sizeof *decoders; i++) {
+        struct folder folder = folder_make();
+        json_t *root = json_pack("{s:{s:s},s:{s:{s:i,s:i},s:[]},s:[]}", "decoder", "type", decoders[i][0],
+                                 "model", "vocab", "a", 0, "<0x41>", 1, "merges", "added_tokens");
+        struct tokenizer *t;
+        struct stream s;
+
+        folder_write_json(&folder, "tokenizer.json", root);
+        json_decref(root);
+        if (tokenizer_open(&t, folder.path) != STATUS_OK)
+            fail_msg("%s", status_text());
+        start(&s, t, NULL, 0);
+        for (int id = 0; id < 3; id++)
+            push(&s, id % 2);
+        finish(&s);
+        assert_int_equal(s.bytes, strlen(decoders[i][1]));
+        assert_memory_equal(s.text, decoders[i][1], s.bytes);
+        tokenizer_close(t);
+        folder_remove(&folder);
+    }
+}
+
 static void stop_strings_that_cannot_be_are_refused(void **state)
 {
     static const char *const many[DETOKENIZER_STOP_LIMIT + 1];
@@ -300,6 +328,7 @@ int main(void)
         cmocka_unit_test(of_several_stop_strings_the_one_complete_first_counts),
         cmocka_unit_test(text_that_may_become_a_stop_string_waits_and_the_rest_does_not),
         cmocka_unit_test(special_tokens_show_only_when_asked_for),
+        cmocka_unit_test(names_of_bytes_are_bytes_only_by_byte_fallback),
         cmocka_unit_test(stop_strings_that_cannot_be_are_refused),
     };
 

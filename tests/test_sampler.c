@@ -336,6 +336,25 @@ static void top_p_keeps_the_fewest_that_reach_it(void **state)
     assert_true(seen[0] > 20 && seen[2] == 0);
 }
 
+/* Four tokens of exactly equal weight: half of it is reached by two, those with the lower ids. */
+static void top_p_that_is_reached_exactly_takes_no_more(void **state)
+{
+    int drawn[4] = {0};
+
+    (void)state;
+    for (int i = 0; i < 4; i++)
+        logits[i] = 1.5f;
+    for (uint64_t position = 0; position < 200; position++) {
+        struct sampling how = plain(0.7f);
+
+        how.top_p = 0.5f;
+        how.top_k = position % 2 ? 4 : 0;
+        drawn[pick(how, 4, 9, position)]++;
+    }
+    assert_true(drawn[0] > 0 && drawn[1] > 0);
+    assert_int_equal(drawn[0] + drawn[1], 200);
+}
+
 static void ids_from_the_limit_on_are_never_chosen(void **state)
 {
     struct sampling how = plain(2.0f), greedy = plain(0.0f);
@@ -429,6 +448,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(greedy_takes_the_highest_and_the_lowest_id, start, end),
         cmocka_unit_test_setup_teardown(the_edges_of_the_parameters_are_greedy, start, end),
         cmocka_unit_test_setup_teardown(top_p_keeps_the_fewest_that_reach_it, start, end),
+        cmocka_unit_test_setup_teardown(top_p_that_is_reached_exactly_takes_no_more, start, end),
         cmocka_unit_test_setup_teardown(ids_from_the_limit_on_are_never_chosen, start, end),
         cmocka_unit_test_setup_teardown(logits_that_are_not_numbers_are_a_bug, start, end),
         cmocka_unit_test_setup_teardown(wrong_candidates_are_a_bug, start, end),
