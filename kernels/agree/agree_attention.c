@@ -76,12 +76,14 @@ static struct pool open_pool(struct kernels *k, const struct story *story)
     struct pool pool = {.cache = {.kv_heads = story->kv_heads, .head_width = story->width}};
     int needed[SEQUENCES], next = 0;
     int32_t *numbers;
+    size_t bytes;
 
     for (int s = 0; s < story->sequences; s++) {
         needed[s] = (story->before[s] + story->rows[s] + PAGE_ROWS - 1) / PAGE_ROWS;
         pool.cache.pages += needed[s];
     }
     pool.cache.pages += 3;
+    bytes = (size_t)pool.cache.pages * kernels_page_bytes(k, story->kv_heads, story->width);
     numbers = agree_take((size_t)pool.cache.pages, sizeof *numbers);
     for (int i = 0; i < pool.cache.pages; i++)
         numbers[i] = i;
@@ -90,9 +92,14 @@ static struct pool open_pool(struct kernels *k, const struct story *story)
         pool.pages[s] = numbers + next;
         next += needed[s];
     }
-    agree_ok(k, "cache",
-             k->alloc(k, (size_t)pool.cache.pages * kernels_page_bytes(k, story->kv_heads, story->width),
-                      "cache", &pool.cache.data));
+    agree_ok(k, "cache", k->alloc(k, bytes, "cache", &pool.cache.data));
+    if (agree_chance(50)) {
+        /* What others left in the pages may be anything: NaN in any format. */
+        void *left = agree_take(bytes, 1);
+
+        memset(left, 0xff, bytes);
+        agree_ok(k, "upload", k->upload(k, pool.cache.data, left, bytes));
+    }
     return pool;
 }
 

@@ -20,6 +20,20 @@ static int draw_rows(void)
     return agree_chance(5) ? 0 : agree_width(70);
 }
 
+/* More than a backend has under way at a time. */
+static void check_upload(struct kernels *reference, struct kernels *k)
+{
+    int numbers = (9 << 20) / (int)sizeof(float) + agree_between(1, 99);
+    float *content = agree_random_rows(1, numbers), *back = agree_rows(1, numbers);
+    float *there;
+
+    (void)reference;
+    agree_shape("%d numbers", numbers);
+    there = agree_upload(k, content, (size_t)numbers);
+    agree_ok(k, "download", k->download(k, back, there, (size_t)numbers * sizeof *back));
+    agree_same(k, "what was sent", 0, back, content, numbers);
+}
+
 /* -- embed, copies
  * -------------------------------------------------------------------------------------------------- */
 
@@ -176,11 +190,15 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
     float *queries = agree_random_rows(rows, heads * width),
           *keys = agree_random_rows(rows, kv_heads * width);
     int32_t *positions = agree_take((size_t)rows, sizeof *positions);
+    int32_t *again = !gains && agree_chance(60) ? agree_take((size_t)rows, sizeof *again) : NULL;
+    double turns = again ? 2.0 : 1.0;
     float *got_q[2], *got_k[2];
 
     agree_shape("%d rows, %d and %d heads of %d, %d of them turned", rows, heads, kv_heads, width, r.rotated);
     for (int t = 0; t < rows; t++)
         positions[t] = agree_between(0, agree_chance(80) ? 9000 : 1000000);
+    for (int t = 0; again && t < rows; t++)
+        again[t] = agree_between(0, 9000);
     for (int i = 0; i < 2; i++) {
         struct kernels *backend = i == 0 ? reference : k;
         struct framed q = agree_framed(backend, rows, heads * width, queries);
@@ -189,6 +207,8 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
         r.query_gain = gains ? agree_upload(backend, gains, (size_t)width) : NULL;
         r.key_gain = gains ? agree_upload(backend, gains + width, (size_t)width) : NULL;
         agree_ok(backend, "rotate", backend->rotate(backend, q.view, key.view, &r, width, positions));
+        if (again) /* at other positions, with nothing waited for in between */
+            agree_ok(backend, "rotate", backend->rotate(backend, q.view, key.view, &r, width, again));
         got_q[i] = agree_content(backend, &q);
         got_k[i] = agree_content(backend, &key);
     }
@@ -196,11 +216,11 @@ static void check_rotate(struct kernels *reference, struct kernels *k)
      * errors. */
     for (int i = 0; i < rows * heads * width; i++)
         agree_close(k, "rotated query", i / (heads * width), i % (heads * width), got_q[1][i], got_q[0][i],
-                    (FUNCTION + 3 * (width + 16) * U) * largest(got_q[0] + i / width * width, width));
+                    turns * (FUNCTION + 3 * (width + 16) * U) * largest(got_q[0] + i / width * width, width));
     for (int i = 0; i < rows * kv_heads * width; i++)
         agree_close(k, "rotated key", i / (kv_heads * width), i % (kv_heads * width), got_k[1][i],
                     got_k[0][i],
-                    (FUNCTION + 3 * (width + 16) * U) * largest(got_k[0] + i / width * width, width));
+                    turns * (FUNCTION + 3 * (width + 16) * U) * largest(got_k[0] + i / width * width, width));
 }
 
 static void check_activate(struct kernels *reference, struct kernels *k)
@@ -281,17 +301,19 @@ static float *draw_logits(int rows, int columns, bool *plain)
     return logits;
 }
 
-static void check_route(struct kernels *reference, struct kernels *k)
+/* `grouped`: with a bias and four groups, of which two are kept. */
+static void route_rows(struct kernels *reference, struct kernels *k, bool grouped)
 {
-    int rows = draw_rows(), experts = agree_width(140);
-    int choices = agree_between(1, experts < 9 ? experts : 9);
-    bool plain;
-    float *logits = draw_logits(rows, experts, &plain);
-    enum score_kind score = (enum score_kind)agree_between(SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN);
+    int rows = draw_rows(), experts = grouped ? 4 * agree_between(2, 35) : agree_width(140);
+    int choices = agree_between(1, grouped ? (experts < 18 ? experts / 2 : 9) : experts < 9 ? experts : 9);
+    bool plain = true;
+    float *logits = grouped ? agree_random_rows(rows, experts) : draw_logits(rows, experts, &plain);
+    enum score_kind score =
+        grouped ? SCORE_SIGMOID : (enum score_kind)agree_between(SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN);
     bool renormalise = agree_chance(50);
-    bool corrected = plain && score == SCORE_SIGMOID && agree_chance(60);
+    bool corrected = grouped || (plain && score == SCORE_SIGMOID && agree_chance(60));
     float *bias = corrected ? agree_random_rows(1, experts) : NULL;
-    int groups = corrected && experts % 4 == 0 && experts >= 8 && choices <= experts / 2 ? 4 : 1;
+    int groups = grouped ? 4 : 1;
     int32_t *expert[2];
     float *weight[2];
 
@@ -320,6 +342,16 @@ static void check_route(struct kernels *reference, struct kernels *k)
             agree_close(k, "weight of a choice", i / choices, i % choices, weight[1][i], weight[0][i],
                         (2.0 * experts * U + FUNCTION) * (double)weight[0][i]);
     }
+}
+
+static void check_route(struct kernels *reference, struct kernels *k)
+{
+    route_rows(reference, k, false);
+}
+
+static void check_groups(struct kernels *reference, struct kernels *k)
+{
+    route_rows(reference, k, true);
 }
 
 static void check_candidates(struct kernels *reference, struct kernels *k)
@@ -398,6 +430,7 @@ static void check_refusals(struct kernels *reference, struct kernels *k)
     }
 
 const struct agree_check agree_kernels_checks[] = {
+    AGREES(upload, 1, "what is sent comes back"),
     AGREES(embed, 12, "agrees with the reference"),
     AGREES(gather, 12, "agrees with the reference"),
     AGREES(join, 12, "agrees with the reference"),
@@ -406,7 +439,8 @@ const struct agree_check agree_kernels_checks[] = {
     AGREES(rotate, 30, "agrees with the reference"),
     AGREES(activate, 18, "agrees with the reference"),
     AGREES(combine, 24, "agrees with the reference"),
-    AGREES(route, 36, "agrees with the reference"),
+    AGREES(route, 30, "agrees with the reference"),
+    AGREES(groups, 15, "agrees with the reference"),
     AGREES(candidates, 24, "agrees with the reference"),
     AGREES(refusals, 3, "shapes that contradict are refused"),
     {0},

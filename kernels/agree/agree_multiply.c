@@ -32,10 +32,8 @@ static double product_bound(const float *x, const float *w, int count)
     return (2.0 * (count + 1) * U + agree_split()) * sum;
 }
 
-static void check_multiply(struct kernels *reference, struct kernels *k)
+static void multiply_rows(struct kernels *reference, struct kernels *k, int rows, int outputs, int inputs)
 {
-    int rows = draw_rows(), outputs = agree_chance(5) ? 0 : agree_width(150);
-    int inputs = agree_width(agree_chance(10) ? 3000 : 300);
     struct drawn tensor = agree_tensor(agree_dtype(), outputs, inputs, agree_chance(40));
     float *content = agree_random_rows(rows, inputs);
     float *bias = agree_chance(40) ? agree_random_rows(1, outputs) : NULL;
@@ -59,6 +57,13 @@ static void check_multiply(struct kernels *reference, struct kernels *k)
         agree_close(k, "product", i / outputs, i % outputs, got[1][i], got[0][i],
                     bound + (bias ? 4.0 * inputs * U : 0));
     }
+}
+
+static void check_multiply(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), outputs = agree_chance(5) ? 0 : agree_width(150);
+
+    multiply_rows(reference, k, rows, outputs, agree_width(agree_chance(10) ? 3000 : 300));
 }
 
 /* So that experts can move between ranks. */
@@ -137,15 +142,15 @@ static void deal_rows(int rows, int slots, int32_t *order, int32_t *first, int32
     first[slots] = place;
 }
 
-static void check_experts(struct kernels *reference, struct kernels *k)
+static void multiply_experts(struct kernels *reference, struct kernels *k, int rows,
+                             struct expert_shape shape)
 {
-    struct expert_shape shape = {agree_width(120), agree_width(90), agree_between(1, 6), {{0}}, {{0}}};
-    int rows = draw_rows(), D = shape.width;
+    int D = shape.width;
     float *content = agree_random_rows(rows, D);
     int32_t *order = agree_take((size_t)rows, sizeof *order),
             *slot_of = agree_take((size_t)rows, sizeof *slot_of);
     double *bounds = agree_take((size_t)D, sizeof *bounds);
-    bool counted = agree_chance(50);
+    bool counted = agree_chance(75);
     bool alike = agree_chance(70); /* as in most models; a backend may treat them together */
     enum dtype dtype = agree_dtype();
     int32_t first[7];
@@ -188,9 +193,37 @@ static void check_experts(struct kernels *reference, struct kernels *k)
     }
 }
 
+static void check_experts(struct kernels *reference, struct kernels *k)
+{
+    struct expert_shape shape = {agree_width(120), agree_width(90), agree_between(1, 6), {{0}}, {{0}}};
+
+    multiply_experts(reference, k, agree_chance(25) ? agree_between(100, 200) : draw_rows(), shape);
+}
+
+/* More numbers than a device has room for beside the rows, so that it works in turns. */
+static void check_wide_rows(struct kernels *reference, struct kernels *k)
+{
+    multiply_rows(reference, k, agree_between(65, 70), 2, 1 << 18);
+}
+
+static void check_wide_experts(struct kernels *reference, struct kernels *k)
+{
+    multiply_experts(reference, k, agree_between(90, 100),
+                     (struct expert_shape){3, 1 << 16, 1, {{0}}, {{0}}});
+}
+
 const struct agree_check agree_multiply_checks[] = {
     {.entry = "multiply", .promise = "agrees with the reference", .rounds = 36, .agrees = check_multiply},
     {.entry = "experts", .promise = "agrees with the reference", .rounds = 24, .agrees = check_experts},
     {.entry = "copied_weight", .promise = "multiplies alike", .rounds = 12, .agrees = check_copied_weight},
+    {0},
+};
+
+const struct agree_check agree_wide_checks[] = {
+    {.entry = "wide rows", .promise = "agrees with the reference", .rounds = 4, .agrees = check_wide_rows},
+    {.entry = "wide experts",
+     .promise = "agrees with the reference",
+     .rounds = 4,
+     .agrees = check_wide_experts},
     {0},
 };

@@ -8,4 +8,7 @@
 
 extern const struct agree_check agree_multiply_checks[];
 
+/* Very wide rows: only for backends that may cut them into turns, as they take a while. */
+extern const struct agree_check agree_wide_checks[];
+
 #endif
