@@ -159,3 +159,13 @@ enum status comm_staged_open(struct comm *inner, struct kernels *kernels, size_t
         *out = &s->table;
     return status;
 }
+
+size_t comm_staged_bytes(size_t most)
+{
+    return PARTS * ((most + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1));
+}
+
+size_t comm_staged_host_bytes(size_t most)
+{
+    return sizeof(struct staged) + most;
+}

@@ -5,6 +5,7 @@
 
 #include "comm/comm_mpi.h"
 #include "comm/comm_shared.h"
+#include "comm/comm_staged.h"
 #include "kernels/counting.h"
 
 #include <string.h>
@@ -42,13 +43,27 @@ static void trial_close(struct trial *t)
     arena_close(&t->engine.arena);
 }
 
-static size_t exchange_bytes(const struct engine *e, const struct budget_place *place)
+/* Exchanges and the backend's own; where its memory is apart, also what lies on the host. */
+static void plan_exchanges(struct budget_rank *r, const struct engine *e, const struct budget_place *place)
 {
     size_t (*bytes)(int size, size_t most) = place->shared ? comm_shared_bytes : comm_mpi_bytes;
     size_t world, group;
 
     engine_sizes(e, &world, &group);
-    return bytes(e->grid.ranks, world) + bytes(e->grid.tensor, group);
+    r->exchanges = bytes(e->grid.ranks, world) + bytes(e->grid.tensor, group);
+    r->backend = place->real->own_bytes;
+    if (!place->real->apart)
+        return;
+    r->host = r->exchanges + comm_staged_host_bytes(world) + comm_staged_host_bytes(group);
+    r->exchanges = comm_staged_bytes(world) + comm_staged_bytes(group);
+}
+
+/* What is free, as engine_size_cache would find it, when `taken` bytes of a rank's memory are not. */
+static size_t free_beside(const struct budget_place *place, size_t taken)
+{
+    size_t all = place->real->apart ? place->real->total_bytes : place->memory;
+
+    return all > taken ? all - taken : 0;
 }
 
 /* What lies on a rank whatever the cache holds, and the pages that it could hold beside that. */
@@ -62,11 +77,10 @@ static enum status plan_load(struct budget *b, struct trial *t, int64_t *pages)
     if (e->config.expert_layers > 0)
         r->slots = e->placement.rank_first[e->grid.rank + 1] - e->placement.rank_first[e->grid.rank];
     TRY(weights_plan(&r->weights, &e->config, &e->grid, &e->placement, &e->tensors, b->place.real));
-    r->exchanges = exchange_bytes(e, &b->place);
-    taken = r->weights + r->exchanges;
+    plan_exchanges(r, e, &b->place);
+    taken = r->weights + r->exchanges + r->backend;
     TRY(engine_buffer_bytes(e, b->place.real, &r->reserved));
-    *pages = engine_cache_pages(
-        e, engine_cache_bytes(e, b->place.memory > taken ? b->place.memory - taken : 0, r->reserved));
+    *pages = engine_cache_pages(e, engine_cache_bytes(e, free_beside(&b->place, taken), r->reserved));
     b->groups = e->grid.groups;
     b->copies = e->grid.ranks / e->grid.expert_ranks;
     b->positions = e->max_positions;
@@ -161,13 +175,17 @@ static enum status plan_all(struct budget *b, const struct engine *read, struct 
         TRY(plan_prepare(b, t));
         trial_close(t);
         b->rank[rank].tables += read->arena.used;
+        if (b->place.real->apart) { /* they lie on the host, and other memory is planned */
+            b->rank[rank].host += b->rank[rank].tables;
+            b->rank[rank].tables = 0;
+        }
     }
     return STATUS_OK;
 }
 
 size_t budget_total(const struct budget_rank *r)
 {
-    return r->weights + r->cache + r->buffers + r->exchanges + r->tables;
+    return r->weights + r->cache + r->buffers + r->exchanges + r->backend + r->tables;
 }
 
 enum status budget_plan(struct budget *b, struct arena *arena, const struct engine *read,
@@ -177,6 +195,10 @@ enum status budget_plan(struct budget *b, struct arena *arena, const struct engi
     struct trial trial = {0};
     enum status status;
 
+    if (place->real->apart) {
+        plan.device = place->real->total_bytes;
+        plan.place.memory = (size_t)((double)plan.device * options->memory_utilization);
+    }
     TRY(grid_check(options->ranks, options->tensor, options->expert_ranks));
     TRY(arena_take_array(arena, (size_t)options->ranks, sizeof *plan.rank, "a plan of ranks", &plan.rank));
     status = plan_all(&plan, read, &trial, arena);
@@ -186,7 +208,7 @@ enum status budget_plan(struct budget *b, struct arena *arena, const struct engi
     for (int i = 0; i < options->ranks; i++) {
         const struct budget_rank *r = &plan.rank[i];
 
-        if (budget_total(r) - r->cache > place->memory)
+        if (budget_total(r) - r->cache > plan.place.memory)
             plan.loads = false;
         if (budget_total(r) > budget_total(&plan.rank[plan.heaviest]))
             plan.heaviest = i;

@@ -19,16 +19,20 @@ struct budget_rank {
     size_t cache;     /* keys and values */
     size_t buffers;   /* of a step, in the backend's memory */
     size_t exchanges; /* of the comms, shared with the node or not */
-    size_t tables;    /* names and places of tensors, page tables; on rank 0 room for logits */
+    size_t backend;   /* of a backend whose memory is apart, for itself */
+    size_t host;      /* of the host's memory, where the backend's is apart; in no sum */
+    size_t tables;    /* names and places of tensors, page tables; on rank 0 room for logits; part of `host`
+                         where the backend's memory is apart */
     size_t reserved;  /* of buffers and tables, what is kept free when the cache is sized */
     int slots;        /* of experts, per layer */
 };
 
 /* Where a run is to take place. */
 struct budget_place {
-    size_t memory;        /* bytes that a rank may take, all together */
-    int nodes;            /* machines; ranks lie on them evenly */
-    bool shared;          /* exchanges through shared memory */
+    size_t
+        memory;  /* bytes that a rank may take, all together; where the backend has its own, not asked for */
+    int nodes;   /* machines; ranks lie on them evenly */
+    bool shared; /* exchanges through shared memory */
     const char *name;     /* of the backend: "cpu" */
     struct kernels *real; /* the backend, to be asked for sizes while the plan is made */
 };
@@ -44,6 +48,7 @@ struct budget {
     size_t page_bytes;        /* most of all ranks */
     struct budget_rank *rank; /* [ranks] */
     int heaviest;             /* rank with the most bytes */
+    size_t device;            /* bytes of a rank's device, of which it may take place.memory; 0: none */
     bool loads;               /* everything but keys and values fits */
 };
 

@@ -129,8 +129,11 @@ static size_t enough_for(const struct budget *b, const struct budget_rank *r)
     size_t cache = o->kv_cache_memory > 0 ? o->kv_cache_memory : sequence_bytes(b);
     size_t all = budget_total(r) - r->cache + cache;
     double share = (double)(cache + r->reserved) / o->memory_utilization;
-    size_t divided = o->kv_cache_memory > 0 ? 0 : r->weights + r->exchanges + (size_t)share + 1;
+    size_t divided =
+        b->place.real->apart || o->kv_cache_memory > 0 ? 0 : r->weights + r->exchanges + (size_t)share + 1;
 
+    if (b->place.real->apart) /* of which a share is used */
+        return (size_t)((double)all / o->memory_utilization) + 1;
     return all > divided ? all : divided;
 }
 

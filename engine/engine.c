@@ -9,6 +9,7 @@
 #include "engine/placement_file.h"
 #include "kernels/counting.h"
 
+#include <math.h>
 #include <string.h>
 
 static const size_t ARENA_BYTES = (size_t)4
@@ -132,7 +133,7 @@ enum status engine_buffer_bytes(const struct engine *e, struct kernels *real, si
     TRY(arena_open(&trial.arena, "the engine", ARENA_BYTES));
     status = open_buffers(&trial);
     if (status == STATUS_OK)
-        *bytes = counting.bytes + trial.arena.used;
+        *bytes = counting.bytes + (real->apart ? 0 : trial.arena.used);
     arena_close(&trial.arena);
     return status;
 }
@@ -140,10 +141,14 @@ enum status engine_buffer_bytes(const struct engine *e, struct kernels *real, si
 size_t engine_cache_bytes(const struct engine *e, size_t free_bytes, size_t buffer_bytes)
 {
     const struct engine_options *o = &e->options;
+    const struct kernels *k = e->kernels;
     double share = (double)free_bytes * o->memory_utilization / (double)o->node_ranks;
 
     if (o->kv_cache_memory > 0)
         return o->kv_cache_memory;
+    if (k->apart) /* a share of all its memory, of which this rank has taken what is no longer free */
+        share = (double)k->total_bytes * o->memory_utilization -
+                (double)(k->total_bytes - k->foreign_bytes - free_bytes);
     return share > (double)buffer_bytes ? (size_t)share - buffer_bytes : 0;
 }
 
@@ -157,6 +162,23 @@ int64_t engine_cache_pages(const struct engine *e, size_t bytes)
     return pages < most ? pages : most;
 }
 
+/* Was the share of the device that this rank may use free when it was opened? */
+static enum status check_share(const struct engine *e)
+{
+    const struct kernels *k = e->kernels;
+    double share = (double)k->total_bytes * e->options.memory_utilization;
+    size_t left = k->total_bytes - k->foreign_bytes;
+
+    if (!k->apart || e->options.kv_cache_memory > 0 || share <= (double)left)
+        return STATUS_OK;
+    return FAIL(STATUS_NO_MEMORY,
+                "%.2f of the GPU's %.1f MiB are %.1f MiB, but only %.1f MiB were free; lower "
+                "--gpu-memory-utilization "
+                "to %.2f, or end what else uses the GPU",
+                e->options.memory_utilization, (double)k->total_bytes / 1048576, share / 1048576,
+                (double)left / 1048576, floor(100.0 * (double)left / (double)k->total_bytes) / 100);
+}
+
 /* Pages of every group's pool: what the poorest rank can hold, no more than all sequences can use. */
 enum status engine_size_cache(struct engine *e)
 {
@@ -167,6 +189,7 @@ enum status engine_size_cache(struct engine *e)
     size_t beside, bytes;
     int64_t pages;
 
+    TRY(check_share(e));
     TRY(engine_buffer_bytes(e, k, &beside));
     bytes = engine_cache_bytes(e, k->free_bytes(k), beside);
     pages = engine_cache_pages(e, bytes);

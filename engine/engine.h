@@ -72,8 +72,9 @@ enum status engine_load(struct engine *e, struct comm *world, struct comm *group
 /* Bytes that the buffers of a step will take on this rank beside the cache; needs weights_share. */
 enum status engine_buffer_bytes(const struct engine *e, struct kernels *real, size_t *bytes);
 
-/* Bytes for the cache of a rank when `free_bytes` are free on its node beside the weights and buffers are yet
- * to be taken, and the pages that this rank can hold in so many; needs kernels and weights_share. */
+/* Bytes for the cache of a rank when `free_bytes` are free on its node, or on its device, beside the weights,
+ * and buffers are yet to be taken, and the pages that this rank can hold in so many; needs kernels and
+ * weights_share. */
 size_t engine_cache_bytes(const struct engine *e, size_t free_bytes, size_t buffer_bytes);
 int64_t engine_cache_pages(const struct engine *e, size_t bytes);
 

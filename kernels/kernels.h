@@ -228,6 +228,11 @@ struct kernels {
     int64_t loose_products; /* made so far by a library that picks its order of sums by the shape: for their
                                rows the law does not hold */
 
+    /* where it is apart; else 0 */
+    size_t total_bytes;   /* of its memory, all of it */
+    size_t foreign_bytes; /* that the driver and others had taken when the table was opened */
+    size_t own_bytes;     /* that the backend takes for itself beside what is asked of alloc */
+
     /* -- memory: taken at start, given back by close
      * ------------------------------------------------------------- */
 

@@ -40,6 +40,7 @@ enum status devices_look(const char *file, const struct topology_set *own, struc
         struct devices_match_one *one = &seen->device[i];
 
         *one = (struct devices_match_one){.capability = d->capability,
+                                          .memory = d->memory,
                                           .distance = topology_device_distance(&machine, own, d->bus),
                                           .peers = d->peers};
         snprintf(one->bus, sizeof one->bus, "%s", d->bus);

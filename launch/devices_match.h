@@ -11,6 +11,7 @@
 #include "engine/base/arena.h"
 #include "engine/base/status.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum { DEVICES_MATCH_MOST = 64, DEVICES_MATCH_BUS_BYTES = 16 };
@@ -21,6 +22,7 @@ struct devices_match_seen {
     struct devices_match_one {
         char bus[DEVICES_MATCH_BUS_BYTES];
         int capability;
+        size_t memory;  /* bytes */
         int distance;   /* from the rank's processors; below 0: nobody knows, as good as any */
         uint64_t peers; /* bit i: it reaches the memory of its number i */
     } device[DEVICES_MATCH_MOST];

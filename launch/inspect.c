@@ -6,7 +6,9 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/cuda_plan.h"
 #include "kernels/host.h"
+#include "kernels/module.h"
 #include "kernels/reference/reference.h"
 #include "launch/session.h"
 
@@ -16,17 +18,25 @@
 
 static const size_t PLANS_BYTES = (size_t)64 << 20; /* of address space */
 
-/* The backend, to ask it for sizes: one thread will do, and the path does not matter. */
-static enum status open_kernels(const struct options *o, struct kernels **out)
+/* The backend, to ask it for sizes: one thread will do, and the path does not matter. `device`: bytes of a
+ * device, for the cuda backend; 0: another backend. */
+static enum status open_kernels(const struct options *o, size_t device, struct kernels **out)
 {
+    static struct kernels table;
+
+    if (device > 0) {
+        cuda_plan_table(&table, device, o->exact);
+        *out = &table;
+        return STATUS_OK;
+    }
     if (o->backend == OPTIONS_BACKEND_REFERENCE)
         return reference_open(out);
     return cpu_open(CPU_PORTABLE, 1, NULL, out);
 }
 
-static const char *backend_name(const struct options *o)
+static const char *backend_name(const struct options *o, size_t device)
 {
-    return o->backend == OPTIONS_BACKEND_REFERENCE ? "reference" : "cpu";
+    return device > 0 ? "cuda" : o->backend == OPTIONS_BACKEND_REFERENCE ? "reference" : "cpu";
 }
 
 static enum status add_plan(struct inspect_report *r, struct arena *arena,
@@ -70,7 +80,7 @@ static enum status plan_counts(struct inspect_report *r, struct arena *arena, co
     options.expert_ranks = o->expert_parallel_size;
     for (int n = 0; n < counts; n++) {
         struct budget_place place = {
-            .nodes = i->nodes, .memory = i->memory, .name = backend_name(o), .real = k};
+            .nodes = i->nodes, .memory = i->memory, .name = backend_name(o, k->total_bytes), .real = k};
         int node_ranks;
 
         options.ranks = i->ranks.count > 0 ? i->ranks.value[n] : least;
@@ -86,6 +96,25 @@ static enum status plan_counts(struct inspect_report *r, struct arena *arena, co
     return STATUS_OK;
 }
 
+/* Bytes of a device: what was said, or the smallest of this machine; 0 for other backends. */
+static enum status device_memory(const struct options *o, size_t *bytes)
+{
+    static struct module_devices list;
+    enum status status;
+
+    *bytes = o->backend == OPTIONS_BACKEND_CUDA ? o->inspect.memory : 0;
+    if (o->backend != OPTIONS_BACKEND_CUDA || *bytes > 0)
+        return STATUS_OK;
+    status = module_list_cuda(o->cuda_module, &list);
+    if (status != STATUS_OK)
+        return status_prefix(status,
+                             "--backend cuda without --memory, which says how much a GPU has (80GiB): ");
+    for (int d = 0; d < list.count; d++)
+        if (*bytes == 0 || list.device[d].memory < *bytes)
+            *bytes = list.device[d].memory;
+    return STATUS_OK;
+}
+
 static enum status make_report(struct inspect_report *r, struct engine *engine, struct arena *arena,
                                const struct options *o, const struct environment *e)
 {
@@ -93,12 +122,14 @@ static enum status make_report(struct inspect_report *r, struct engine *engine, 
     int64_t begin = clock_now();
     struct kernels *k;
     enum status status;
+    size_t device;
 
+    TRY(device_memory(o, &device));
     options.tensor = options.expert_ranks = 0; /* the files are read as for one rank */
     TRY(engine_read(engine, &options));
     r->engine = engine;
     census_take(&r->census, &engine->config, &engine->tensors);
-    TRY(open_kernels(o, &k));
+    TRY(open_kernels(o, device, &k));
     status = plan_counts(r, arena, o, k);
     k->close(k);
     r->seconds = (double)(clock_now() - begin) / 1e9;
@@ -139,25 +170,30 @@ enum status inspect_run(const struct options *o, const struct environment *e, in
 
 /* -- a dry run --- */
 
-/* The free memory of the poorest machine, for each of its ranks. */
-static enum status rank_memory(struct process *p, size_t *memory)
+/* The free memory of the poorest machine, for each of its ranks; or the smallest device of those that the run
+ * would take, and 0 as *memory. */
+static enum status rank_memory(struct session *s, size_t *memory, size_t *device)
 {
-    int mebibytes = (int)(host_free_bytes() / (size_t)p->node_size >> 20);
-    int least, most;
+    struct process *p = &s->process;
+    int mebibytes, least, most;
+    bool there;
 
+    TRY(session_device(s, &there));
+    mebibytes = (int)((there ? s->device_memory : host_free_bytes() / (size_t)p->node_size) >> 20);
     TRY(process_extent(p, mebibytes, &least, &most));
-    *memory = (size_t)least << 20;
+    *device = there ? (size_t)least << 20 : 0;
+    *memory = there ? 0 : (size_t)least << 20;
     return STATUS_OK;
 }
 
-static enum status plan_run(struct session *s, struct arena *arena, size_t memory)
+static enum status plan_run(struct session *s, struct arena *arena, size_t memory, size_t device)
 {
     static struct inspect_report report;
     const struct options *o = s->options;
     struct process *p = &s->process;
     struct budget_place place = {.memory = memory,
                                  .nodes = p->nodes,
-                                 .name = backend_name(o),
+                                 .name = backend_name(o, device),
                                  .shared = uses_shared_memory(o, p->node_most)};
     int answers = p->answers;
     int64_t begin = clock_now();
@@ -167,7 +203,7 @@ static enum status plan_run(struct session *s, struct arena *arena, size_t memor
         return STATUS_OK;
     report.engine = &s->engine;
     census_take(&report.census, &s->engine.config, &s->engine.tensors);
-    TRY(open_kernels(o, &place.real));
+    TRY(open_kernels(o, device, &place.real));
     status = add_plan(&report, arena, &s->engine.options, &place);
     place.real->close(place.real);
     report.seconds = (double)(clock_now() - begin) / 1e9;
@@ -178,13 +214,14 @@ static enum status plan_run(struct session *s, struct arena *arena, size_t memor
 static enum status dry_run(struct session *s, const struct options *o, const struct environment *e,
                            struct arena *arena)
 {
-    size_t memory;
+    size_t memory, device;
 
     TRY(session_open(s, o, e));
+    TRY(session_place(s));
     TRY(session_read(s));
-    TRY(rank_memory(&s->process, &memory));
+    TRY(rank_memory(s, &memory, &device));
     TRY(process_agree(&s->process, arena_open(arena, "plans", PLANS_BYTES)));
-    return process_agree(&s->process, plan_run(s, arena, memory));
+    return process_agree(&s->process, plan_run(s, arena, memory, device));
 }
 
 int inspect_dry_run(const struct options *o, const struct environment *e)

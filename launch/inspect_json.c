@@ -51,9 +51,9 @@ static void print_rank(FILE *out, const struct budget_rank *r, int rank)
 {
     fprintf(out,
             "%s{\"rank\":%d,\"slots\":%d,\"weights\":%zu,\"cache\":%zu,\"buffers\":%zu,"
-            "\"exchanges\":%zu,\"tables\":%zu,\"together\":%zu}",
-            rank ? "," : "", rank, r->slots, r->weights, r->cache, r->buffers, r->exchanges, r->tables,
-            budget_total(r));
+            "\"exchanges\":%zu,\"backend\":%zu,\"tables\":%zu,\"together\":%zu,\"host\":%zu}",
+            rank ? "," : "", rank, r->slots, r->weights, r->cache, r->buffers, r->exchanges, r->backend,
+            r->tables, budget_total(r), r->host);
 }
 
 /* Only what helps is named. */
@@ -87,11 +87,12 @@ static void print_plan(FILE *out, const struct inspect_plan *p)
     fprintf(out, "{\"ranks\":%d,\"nodes\":%d,\"backend\":", b->options.ranks, b->place.nodes);
     print_string(out, b->place.name);
     fprintf(out,
-            ",\"tensor_parallel_size\":%d,\"data_groups\":%d,\"expert_copies\":%d,\"memory\":%zu,"
+            ",\"tensor_parallel_size\":%d,\"data_groups\":%d,\"expert_copies\":%d,\"device_memory\":%zu,"
+            "\"memory\":%zu,"
             "\"pages\":%" PRId64 ",\"page_positions\":%d,\"page_bytes\":%zu,\"cache_positions\":%" PRId64
             ",\"max_model_len\":%d,\"fits\":%s",
-            b->options.ranks / b->groups, b->groups, b->copies, b->place.memory, b->pages, PAGE_ROWS,
-            b->page_bytes, b->pages * PAGE_ROWS, b->positions, budget_fits(b) ? "true" : "false");
+            b->options.ranks / b->groups, b->groups, b->copies, b->device, b->place.memory, b->pages,
+            PAGE_ROWS, b->page_bytes, b->pages * PAGE_ROWS, b->positions, budget_fits(b) ? "true" : "false");
     print_nearest(out, &p->nearest);
     fputs(",\"bytes\":[", out);
     for (int i = 0; i < b->options.ranks; i++)

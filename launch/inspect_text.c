@@ -117,7 +117,8 @@ static void print_nearest(FILE *out, const struct inspect_plan *p)
     if (n->tensor > 0)
         fprintf(out, "    --tensor-parallel-size %d\n", n->tensor);
     if (n->memory > 0)
-        fprintf(out, "    %s of memory for each rank\n", size_text(size, n->memory));
+        fprintf(out, "    %s of memory for each rank%s\n", size_text(size, n->memory),
+                p->budget.device ? ", all of its GPU" : "");
     if (n->ranks > 0)
         fprintf(out, "    %d ranks on %d node%s, with as much memory each\n", n->ranks, n->nodes,
                 n->nodes == 1 ? "" : "s");
@@ -167,56 +168,71 @@ static void print_cache(FILE *out, const struct budget *b)
             size_text(sequence, (size_t)((longest + PAGE_ROWS - 1) / PAGE_ROWS) * b->page_bytes));
 }
 
-static void print_heading(FILE *out, const char *first)
-{
-    static const char *const names[] = {"slots",     "weights", "cache",   "buffers",
-                                        "exchanges", "tables",  "together"};
+enum { PARTS = 6, PARTS_MOST = PARTS + 1 };
 
-    fprintf(out, "  %-11s %5s", first, names[0]);
-    for (size_t i = 1; i < sizeof names / sizeof names[0]; i++)
+/* The columns of a rank; one more where the backend has memory of its own. */
+static int bytes_of(const struct budget *b, const struct budget_rank *r, size_t bytes[static PARTS_MOST])
+{
+    const size_t all[PARTS_MOST] = {
+        r->weights,      r->cache, r->buffers, r->exchanges, b->device ? r->backend : r->tables,
+        budget_total(r), r->host};
+
+    memcpy(bytes, all, sizeof all);
+    return b->device ? PARTS_MOST : PARTS;
+}
+
+static void print_heading(FILE *out, const struct budget *b, const char *first)
+{
+    const char *const names[PARTS_MOST] = {
+        "weights", "cache", "buffers", "exchanges", b->device ? "backend" : "tables", "together", "host"};
+
+    fprintf(out, "  %-11s %5s", first, "slots");
+    for (int i = 0; i < (b->device ? PARTS_MOST : PARTS); i++)
         fprintf(out, " %10s", names[i]);
 }
 
-static void print_bytes(FILE *out, const struct budget_rank *r)
+static void print_bytes(FILE *out, const struct budget *b, const struct budget_rank *r)
 {
-    const size_t bytes[] = {r->weights, r->cache, r->buffers, r->exchanges, r->tables, budget_total(r)};
+    size_t bytes[PARTS_MOST];
+    int count = bytes_of(b, r, bytes);
     char size[SIZE_BYTES];
 
     fprintf(out, " %5d", r->slots);
-    for (size_t i = 0; i < sizeof bytes / sizeof bytes[0]; i++)
+    for (int i = 0; i < count; i++)
         fprintf(out, " %10s", size_text(size, bytes[i]));
 }
 
 /* Do two ranks show the same line? */
-static bool look_alike(const struct budget_rank *a, const struct budget_rank *b)
+static bool look_alike(const struct budget *b, const struct budget_rank *one, const struct budget_rank *two)
 {
-    const size_t one[] = {a->weights, a->cache, a->buffers, a->exchanges, a->tables, budget_total(a)};
-    const size_t two[] = {b->weights, b->cache, b->buffers, b->exchanges, b->tables, budget_total(b)};
+    size_t bytes[PARTS_MOST], others[PARTS_MOST];
+    int count = bytes_of(b, one, bytes);
     char text[SIZE_BYTES], other[SIZE_BYTES];
-    bool alike = a->slots == b->slots;
+    bool alike = one->slots == two->slots;
 
-    for (size_t i = 0; alike && i < sizeof one / sizeof one[0]; i++)
-        alike = strcmp(size_text(text, one[i]), size_text(other, two[i])) == 0;
+    bytes_of(b, two, others);
+    for (int i = 0; alike && i < count; i++)
+        alike = strcmp(size_text(text, bytes[i]), size_text(other, others[i])) == 0;
     return alike;
 }
 
 /* Ranks that follow each other and take alike share a line. */
 static void print_ranks(FILE *out, const struct budget *b)
 {
-    print_heading(out, "rank");
+    print_heading(out, b, "rank");
     fputc('\n', out);
     for (int first = 0, end; first < b->options.ranks; first = end) {
         char name[32];
 
         end = first + 1;
-        while (end < b->options.ranks && look_alike(&b->rank[first], &b->rank[end]))
+        while (end < b->options.ranks && look_alike(b, &b->rank[first], &b->rank[end]))
             end++;
         if (end - first == 1)
             snprintf(name, sizeof name, "%d", first);
         else
             snprintf(name, sizeof name, "%d-%d", first, end - 1);
         fprintf(out, "  %-11s", name);
-        print_bytes(out, &b->rank[first]);
+        print_bytes(out, b, &b->rank[first]);
         fputc('\n', out);
     }
 }
@@ -225,11 +241,12 @@ static void print_plan(FILE *out, const struct inspect_plan *p)
 {
     const struct budget *b = &p->budget;
     int tensor = b->options.ranks / b->groups;
-    char size[SIZE_BYTES];
+    char size[SIZE_BYTES], device[SIZE_BYTES];
 
-    fprintf(out, "%d rank%s on %d node%s, backend %s, %s of memory for each rank\n", b->options.ranks,
+    fprintf(out, "%d rank%s on %d node%s, backend %s, %s of memory for each rank%s%s\n", b->options.ranks,
             b->options.ranks == 1 ? "" : "s", b->place.nodes, b->place.nodes == 1 ? "" : "s", b->place.name,
-            size_text(size, b->place.memory));
+            size_text(size, b->place.memory), b->device ? ", of a GPU's " : "",
+            b->device ? size_text(device, b->device) : "");
     fprintf(out,
             "  layout      %d data group%s of %d rank%s, %d cop%s of the experts, slots per layer below\n",
             b->groups, b->groups == 1 ? "" : "s", tensor, tensor == 1 ? "" : "s", b->copies,
@@ -246,14 +263,14 @@ static void print_table(FILE *out, const struct inspect_report *r)
     const struct budget *first = &r->plan[0].budget;
 
     fprintf(out, "the heaviest rank, backend %s\n", first->place.name);
-    print_heading(out, "ranks");
+    print_heading(out, first, "ranks");
     fprintf(out, " %10s %10s  fits\n", "memory", "positions");
     for (int i = 0; i < r->plans; i++) {
         const struct budget *b = &r->plan[i].budget;
         char size[SIZE_BYTES];
 
         fprintf(out, "  %-11d", b->options.ranks);
-        print_bytes(out, &b->rank[b->heaviest]);
+        print_bytes(out, b, &b->rank[b->heaviest]);
         fprintf(out, " %10s %10" PRId64 "  %s\n", size_text(size, b->place.memory), b->pages * PAGE_ROWS,
                 budget_fits(b)                                                       ? "yes"
                 : !b->loads || budget_total(&b->rank[b->heaviest]) > b->place.memory ? "no: memory"
@@ -269,5 +286,7 @@ void inspect_text(FILE *out, const struct inspect_report *r)
         print_plan(out, &r->plan[0]);
     else
         print_table(out, r);
-    fprintf(out, "\nplanned in %.3f s, beside the memory of the program and its libraries\n", r->seconds);
+    fprintf(out, "\nplanned in %.3f s, beside %s\n", r->seconds,
+            r->plan[0].budget.device ? "the driver's context on each GPU"
+                                     : "the memory of the program and its libraries");
 }

@@ -378,8 +378,6 @@ static enum status check_together(const struct options *o)
         return FAIL(STATUS_USAGE, "--cpu-path chooses a path of the backend cpu, but --backend is reference");
     if (o->cpu_path != OPTIONS_PATH_AUTO && o->backend == OPTIONS_BACKEND_CUDA)
         return FAIL(STATUS_USAGE, "--cpu-path chooses a path of the backend cpu, but --backend is cuda");
-    if (o->backend == OPTIONS_BACKEND_CUDA && (o->command == OPTIONS_INSPECT || o->dry_run))
-        return FAIL(STATUS_USAGE, "plans are made for the backends reference and cpu, not yet for cuda");
     if (o->trace_routes && !o->trace)
         return FAIL(STATUS_USAGE, "--trace-routes needs --trace FILE");
     return o->command == OPTIONS_GENERATE ? check_output(o) : STATUS_OK;

@@ -26,10 +26,13 @@ static const struct options_row rows[] = {
     {.name = "memory",
      .value = "BYTES",
      .type = OPTIONS_SIZE,
-     .unset = "what this machine has free, divided by the ranks of a machine",
+     .unset = "what this machine has free, divided by the ranks of a machine; with --backend cuda its "
+              "smallest GPU",
      .field = OPTIONS_FIELD(inspect.memory),
      .commands = OPTIONS_INSPECT,
-     .help = "memory of each rank, such as 64GiB"},
+     .help =
+         "memory of each rank, such as 64GiB; with --backend cuda that of a device, of which a rank takes "
+         "--gpu-memory-utilization"},
 };
 
 const struct options_section options_table_inspect = {"Inspection", rows, sizeof rows / sizeof rows[0]};

@@ -60,12 +60,12 @@ static const struct options_row rows[] = {
      .unset = "switchyard-cuda.so beside the program or where it is installed",
      .local = true,
      .field = OPTIONS_FIELD(cuda_module),
-     .commands = OPTIONS_COMPUTING,
+     .commands = OPTIONS_PLANNING | OPTIONS_COMPUTING,
      .help = "the module that holds the cuda backend"},
     {.name = "exact",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(exact),
-     .commands = OPTIONS_LOADING,
+     .commands = OPTIONS_PLANNING,
      .help =
          "cuda: our own products instead of cuBLAS, so that the bytes of an answer do not depend on what is "
          "computed beside it, as they never do with the backends reference and cpu; prompts take longer"},

@@ -98,14 +98,19 @@ static void tell_devices(const struct devices_match_seen *all, int ranks, const 
 }
 
 /* Which device this rank takes, by what all ranks of its node see. */
-static enum status choose_device(struct session *s, bool *go)
+enum status session_device(struct session *s, bool *go)
 {
+    const struct options *o = s->options;
     struct process *p = &s->process;
     struct devices_match_seen *all;
     static struct devices_match_seen mine;
     int *number;
 
-    TRY(settle(s, devices_look(s->options->cuda_module, &s->topology.own, &mine), go));
+    *go = o->backend == OPTIONS_BACKEND_CUDA ||
+          (o->backend == OPTIONS_BACKEND_AUTO && o->cpu_path == OPTIONS_PATH_AUTO);
+    if (!*go)
+        return STATUS_OK;
+    TRY(settle(s, devices_look(o->cuda_module, &s->topology.own, &mine), go));
     if (!*go)
         return STATUS_OK;
     TRY(arena_take_array(&s->arena, (size_t)p->node_size, sizeof *all, "devices of ranks", &all));
@@ -115,6 +120,7 @@ static enum status choose_device(struct session *s, bool *go)
     if (!*go)
         return STATUS_OK;
     s->device = number[p->node_rank];
+    s->device_memory = mine.device[s->device].memory;
     tell_devices(all, p->node_size, number);
     return STATUS_OK;
 }
@@ -124,7 +130,7 @@ static enum status open_cuda(struct session *s, bool *open)
 {
     struct module_request request = {.exact = s->options->exact};
 
-    TRY(choose_device(s, open));
+    TRY(session_device(s, open));
     if (!*open)
         return STATUS_OK;
     request.device = s->device;
@@ -147,9 +153,7 @@ enum status session_kernels(struct session *s)
     int least, most;
     bool cuda = false;
 
-    if (o->backend == OPTIONS_BACKEND_CUDA ||
-        (o->backend == OPTIONS_BACKEND_AUTO && o->cpu_path == OPTIONS_PATH_AUTO))
-        TRY(open_cuda(s, &cuda));
+    TRY(open_cuda(s, &cuda));
     if (cuda)
         return STATUS_OK;
     if (o->cpu_path != OPTIONS_PATH_AUTO)

@@ -31,6 +31,7 @@ struct session {
     enum options_backend backend; /* what the kernels are, never auto */
     enum cpu_path path;           /* of the processor's */
     int device;                   /* of those that are visible here */
+    size_t device_memory;         /* all of it */
     struct comm *world, *group;
     struct engine engine;
     struct arena trace_arena; /* rank 0 */
@@ -42,6 +43,10 @@ enum status session_open(struct session *s, const struct options *o, const struc
 
 /* What the command line asks of an engine that is one rank alone. */
 struct engine_options session_engine(const struct options *o, const struct environment *environment);
+
+/* Collective, after session_place: would this run compute on devices? Then s->device is this rank's. Part of
+ * session_kernels. */
+enum status session_device(struct session *s, bool *there);
 
 /* Collective; agreed on by all ranks: its processors, and then the backend. Parts of session_load; for
  * commands without a model. */

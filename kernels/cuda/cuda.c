@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda.h"
 
 #include "kernels/cuda/cuda_entries.h"
+#include "kernels/cuda/cuda_plan.h"
 #include "kernels/host.h"
 
 #include <stdio.h>
@@ -47,30 +48,6 @@ static enum status download(struct kernels *k, void *host, const void *device, s
 static enum status wait_all(struct kernels *k)
 {
     return cuda_device_wait(&cuda_entries_of(k)->device);
-}
-
-static enum status weight_plan(struct kernels *k, struct weight *w, enum dtype dtype, int rows, int columns)
-{
-    struct weight plan = *w;
-    struct cuda_weight shape;
-    size_t elements, bytes, scales = 0;
-
-    (void)k;
-    TRY(kernels_check_dtype(dtype));
-    if (rows < 0 || columns < 0 || columns > CUDA_ENTRIES_ROW_ELEMENTS)
-        return FAIL(STATUS_BUG, "a weight of %d rows and %d columns", rows, columns);
-    plan.rows = rows;
-    plan.columns = columns;
-    plan.format = dtype == DTYPE_BF16 || dtype == DTYPE_F8_E4M3 ? dtype : DTYPE_F32;
-    shape = cuda_entries_weight(&plan);
-    if (plan.format == DTYPE_F8_E4M3)
-        scales = (size_t)rows * (size_t)scale_count(columns) * sizeof(float);
-    if (__builtin_mul_overflow((size_t)rows, (size_t)shape.stride, &elements) ||
-        __builtin_mul_overflow(elements, (size_t)dtype_bits(plan.format) / 8, &bytes) ||
-        __builtin_add_overflow(bytes, scales, &plan.bytes))
-        return FAIL(STATUS_NO_MEMORY, "a weight of %d rows and %d columns is too large", rows, columns);
-    *w = plan;
-    return STATUS_OK;
 }
 
 /* One row of the source as planes of bf16; `second` NULL: there is one. */
@@ -190,7 +167,7 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
 
     TRY(host_alloc(memory, sizeof *c, "the cuda backend", &space));
     c = space;
-    TRY(host_alloc(memory, 2 * sizeof *c->row * (CUDA_ENTRIES_ROW_ELEMENTS + 32), "a row of a weight", &row));
+    TRY(host_alloc(memory, 2 * sizeof *c->row * (CUDA_PLAN_ROW_ELEMENTS + 32), "a row of a weight", &row));
     c->row = row;
     *out = c;
     TRY(cuda_device_open(&c->device, request->device));
@@ -200,13 +177,16 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
                                 .threads = 1,
                                 .cache_dtype = DTYPE_BF16,
                                 .apart = true,
+                                .total_bytes = c->device.total_bytes,
+                                .foreign_bytes = c->device.foreign_bytes,
+                                .own_bytes = cuda_plan_own_bytes(!c->blas.close),
                                 .alloc = memory_alloc,
                                 .release = memory_release,
                                 .free_bytes = memory_free_bytes,
                                 .upload = upload,
                                 .download = download,
                                 .wait = wait_all,
-                                .weight_plan = weight_plan,
+                                .weight_plan = cuda_plan_weight,
                                 .weight_fill = weight_fill,
                                 .close = close_all};
     cuda_entries_enter(&c->table);

@@ -8,8 +8,7 @@
 #include <cublas_v2.h>
 #include <stdio.h>
 
-/* What NVIDIA recommends for Hopper and later; more than older devices want. */
-enum { WORKSPACE_BYTES = 32 << 20, PLANE_STEP = 32 };
+enum { WORKSPACE_BYTES = CUDA_PLAN_WORKSPACE_BYTES, PLANE_STEP = 32 };
 
 /* What went wrong and in which call; "" as `shape`: it has none. */
 static enum status blas_error(cublasStatus_t error, const char *call, const char *shape)

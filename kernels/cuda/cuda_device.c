@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { RING_BYTES = 8 << 20, RING_ALIGN = 256, PIECE_BYTES = 1 << 20 };
+enum { RING_BYTES = CUDA_PLAN_RING_BYTES, RING_ALIGN = 256, PIECE_BYTES = 1 << 20 };
 
 enum status cuda_device_error(cudaError_t error, const char *call)
 {
@@ -54,7 +54,11 @@ static enum status check_device(int number)
 
 static enum status take_all(struct cuda_device *d)
 {
+    size_t left = 0;
+
     CUDA_TRY(cudaSetDevice(d->number));
+    CUDA_TRY(cudaMemGetInfo(&left, &d->total_bytes));
+    d->foreign_bytes = d->total_bytes - left;
     CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaMallocHost((void **)&d->pinned, RING_BYTES));
     CUDA_TRY(cudaMalloc((void **)&d->mirror, RING_BYTES));

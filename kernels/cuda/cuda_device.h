@@ -7,12 +7,13 @@
 #ifndef CUDA_DEVICE_H
 #define CUDA_DEVICE_H
 
-#include "kernels/kernels.h"
+#include "kernels/cuda/cuda_plan.h"
 
 #include <cuda_runtime_api.h>
 
 struct cuda_device {
     int number;
+    size_t total_bytes, foreign_bytes; /* of its memory: all, and what was taken before */
     cudaStream_t stream;
     char *pinned;   /* [ring bytes] host side of the ring */
     char *mirror;   /* [ring bytes] device side */
@@ -20,7 +21,7 @@ struct cuda_device {
     float *partial; /* [CUDA_DEVICE_PARTIAL_FLOATS] results of attention not yet added up */
 };
 
-enum { CUDA_DEVICE_PARTIAL_FLOATS = 16 << 20 };
+enum { CUDA_DEVICE_PARTIAL_FLOATS = CUDA_PLAN_PARTIAL_FLOATS };
 
 /* What went wrong and in which call: "cudaMalloc of 4096 bytes for keys: out of memory". */
 enum status cuda_device_error(cudaError_t error, const char *call);

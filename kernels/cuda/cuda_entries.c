@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/cuda_entries.h"
 
-enum { WEIGHT_STEP = 32 };
+#include "kernels/cuda/cuda_plan.h"
 
 static cudaStream_t stream_of(struct kernels *k)
 {
@@ -12,7 +12,7 @@ static cudaStream_t stream_of(struct kernels *k)
 
 struct cuda_weight cuda_entries_weight(const struct weight *w)
 {
-    int stride = (w->columns + WEIGHT_STEP - 1) / WEIGHT_STEP * WEIGHT_STEP;
+    int stride = cuda_plan_stride(w->columns);
     size_t elements = (size_t)w->rows * (size_t)stride;
 
     return (struct cuda_weight){.data = w->data,

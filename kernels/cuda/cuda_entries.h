@@ -11,8 +11,8 @@
 #include "kernels/cuda/cuda_turns.h"
 #include "kernels/host.h"
 
-/* Most inputs of a weight, and most experts of a layer on one rank. */
-enum { CUDA_ENTRIES_ROW_ELEMENTS = 1 << 18, CUDA_ENTRIES_SLOTS = 4096 };
+/* Most experts of a layer on one rank. */
+enum { CUDA_ENTRIES_SLOTS = 4096 };
 
 struct cuda_entries {
     struct kernels table; /* first, so that a pointer to the table is one to this */

@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/cuda_spans.h"
 
-enum { ROOM_NUMBERS = 1 << 20, TILE = 16 };
+enum { ROOM_NUMBERS = CUDA_PLAN_SPAN_NUMBERS, TILE = 16 };
 
 enum status cuda_spans_open(struct cuda_spans *s, struct host_memory *memory)
 {

@@ -11,9 +11,9 @@
 #include "kernels/host.h"
 
 enum {
-    CUDA_SPANS_WIDTH = 256,           /* most numbers of a head */
-    CUDA_SPANS_KINDS = 4,             /* of attention in a model */
-    CUDA_SPANS_KIND_NUMBERS = 1 << 16 /* of one kind that are kept on the device */
+    CUDA_SPANS_WIDTH = 256,                          /* most numbers of a head */
+    CUDA_SPANS_KINDS = CUDA_PLAN_KINDS,              /* of attention in a model */
+    CUDA_SPANS_KIND_NUMBERS = CUDA_PLAN_KIND_NUMBERS /* of one kind that are kept on the device */
 };
 
 /* How one kind of attention goes over the spans of the step: tiles and heads are on the device. */

@@ -36,7 +36,22 @@ static std::map<uintptr_t, allocation> &allocations(void)
     return *all;
 }
 
-static size_t device_used;
+static size_t device_used, device_most;
+
+static void tell_most(void)
+{
+    fprintf(stderr, "hostgpu: %zu bytes of the device at most\n", device_most);
+}
+
+static void count(size_t bytes)
+{
+    static const bool told = getenv("HOSTGPU_PEAK") && atexit(tell_most) == 0;
+
+    (void)told;
+    device_used += bytes;
+    if (device_used > device_most)
+        device_most = device_used;
+}
 
 static size_t round_up(size_t bytes, size_t unit)
 {
@@ -60,7 +75,7 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     char *user = base + mapped - PAGE - body;
     hostgpu_poison(user, body);
     allocations()[(uintptr_t)user] = {bytes, device, base, mapped};
-    device_used += device ? bytes : 0;
+    count(device ? bytes : 0);
     hostgpu_race_memory(user, bytes, false);
     *out = user;
     return cudaSuccess;
@@ -156,7 +171,9 @@ extern "C" cudaError_t cudaFreeHost(void *p)
 
 extern "C" cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
-    *free_bytes = hostgpu_memory_bytes() - device_used;
+    const char *foreign = getenv("HOSTGPU_FOREIGN"); /* what others have taken */
+
+    *free_bytes = hostgpu_memory_bytes() - device_used - (foreign ? strtoull(foreign, nullptr, 0) : 0);
     *total = hostgpu_memory_bytes();
     return cudaSuccess;
 }

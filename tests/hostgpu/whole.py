@@ -11,6 +11,7 @@ cpu backend, which keeps them so too.
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -181,10 +182,10 @@ REFUSALS = (
 )
 
 
-def start(program, ranks, backend, *each, **environment):
+def start(program, ranks, backend, *each, cache="--kv-cache-memory=1M", **environment):
     """One token on ranks that are each put behind its own words of `each`; (exit code, stderr)."""
     options = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--input", "jsonl", "--backend", backend,
-               "--cuda-module", program.module, "--kv-cache-memory", "1M", "--max-num-batched-tokens", "16"]
+               "--cuda-module", program.module, "--max-num-batched-tokens", "16", *([cache] if cache else [])]
     command = [program.mpiexec, "-n", str(ranks), *options]
     if each:
         command = [program.mpiexec]
@@ -225,7 +226,41 @@ def devices(program):
            "ranks 0 and 2 of this machine were both given GPU 0000:04:00.0 and no other" in told, told)
 
 
-CASES = {case.__name__: case for case in (families, balancer, products, exact, fallback, selftest, devices)}
+NEAR = 0.02
+
+
+def memory(program):
+    """A plan says what a run then takes of every device; --gpu-memory-utilization is a share of all its memory."""
+    for ranks, name, *layout in ((1, "llama4_b"), (2, "qwen3moe_fp8block"), (2, "mixtral_f16", "-tp", "2"), (2, "olmoe", "--exact")):
+        common = ["--model", str(GOLDEN / name), "--backend", "cuda", "--cuda-module", program.module, *layout,
+                  "--max-num-batched-tokens", "64", "--max-num-seqs", "4"]
+        for how in (["--kv-cache-memory", "3M"], ["--gpu-memory-utilization", "0.315"]):
+            command = [program.mpiexec, "-n", str(ranks), program.program, "generate", *common, *how]
+            lines = b'{"id": 0, "prompt_token_ids": [1, 2, 3, 4, 5], "max_tokens": 3}\n'
+            environment = {**os.environ, "HOSTGPU_PEAK": "1", "HOSTGPU_MEMORY": str(400 << 20)}
+            done = subprocess.run([*command, "--input", "jsonl"], input=lines, capture_output=True, env=environment,
+                                  timeout=120, check=False)
+            told = done.stderr.decode()
+            if done.returncode != 0:
+                fail(f"{' '.join(command)}: exit code {done.returncode}\n{told}")
+            plan = subprocess.run([*command, "--dry-run"], stdin=subprocess.DEVNULL, capture_output=True, env=environment,
+                                  timeout=120, check=False).stdout.decode()
+            taken = sorted(int(n) for n in re.findall(r"hostgpu: (\d+) bytes of the device at most", told))
+            ask = ["inspect", *common, *how, "--ranks", str(ranks), "--memory", str(400 << 20), "--json"]
+            inspected = json.loads(subprocess.run([program.program, *ask], capture_output=True, check=True).stdout)["plans"][0]
+            wanted = sorted(r["together"] for r in inspected["bytes"])
+            fixed = inspected["bytes"][0]["backend"]
+            near = all(abs(w - t) <= NEAR * (t - fixed) + 4096 for w, t in zip(wanted, taken))
+            expect(f"{name} on {ranks} ranks, {how[0]}: planned {wanted}, taken {taken}", len(taken) == ranks and near, told)
+            expect("cache and plan have as many positions, in the dry run too",
+                   f"a data group caches {inspected['cache_positions']} positions" in told and
+                   f"cache       {inspected['pages']} pages of " in plan, told + plan)
+    code, told = start(program, 1, "cuda", HOSTGPU_MEMORY=str(400 << 20), HOSTGPU_FOREIGN=str(100 << 20), cache="")
+    expect("a share that was not free is refused, with the one that was", code == 75 and "lower --gpu-memory-utilization to 0.75"
+           in told, told)
+
+
+CASES = {case.__name__: case for case in (families, balancer, products, exact, fallback, selftest, devices, memory)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:

@@ -1,0 +1,56 @@
+/* cuda_plan.c - what the cuda backend takes, known without a device
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cuda/cuda_plan.h"
+
+enum status cuda_plan_weight(struct kernels *k, struct weight *w, enum dtype dtype, int rows, int columns)
+{
+    struct weight plan = *w;
+    size_t elements, bytes, scales = 0;
+
+    (void)k;
+    TRY(kernels_check_dtype(dtype));
+    if (rows < 0 || columns < 0 || columns > CUDA_PLAN_ROW_ELEMENTS)
+        return FAIL(STATUS_BUG, "a weight of %d rows and %d columns", rows, columns);
+    plan.rows = rows;
+    plan.columns = columns;
+    plan.format = dtype == DTYPE_BF16 || dtype == DTYPE_F8_E4M3 ? dtype : DTYPE_F32;
+    if (plan.format == DTYPE_F8_E4M3)
+        scales = (size_t)rows * (size_t)scale_count(columns) * sizeof(float);
+    if (__builtin_mul_overflow((size_t)rows, (size_t)cuda_plan_stride(columns), &elements) ||
+        __builtin_mul_overflow(elements, (size_t)dtype_bits(plan.format) / 8, &bytes) ||
+        __builtin_add_overflow(bytes, scales, &plan.bytes))
+        return FAIL(STATUS_NO_MEMORY, "a weight of %d rows and %d columns is too large", rows, columns);
+    *w = plan;
+    return STATUS_OK;
+}
+
+size_t cuda_plan_own_bytes(bool exact)
+{
+    return CUDA_PLAN_RING_BYTES + CUDA_PLAN_PARTIAL_FLOATS * sizeof(float) +
+           (CUDA_PLAN_SPAN_NUMBERS + CUDA_PLAN_KINDS * CUDA_PLAN_KIND_NUMBERS) * sizeof(int32_t) +
+           (exact ? 0 : CUDA_PLAN_WORKSPACE_BYTES);
+}
+
+static size_t free_bytes(struct kernels *k)
+{
+    return k->total_bytes - k->own_bytes;
+}
+
+static void close_nothing(struct kernels *k)
+{
+    (void)k;
+}
+
+void cuda_plan_table(struct kernels *out, size_t total, bool exact)
+{
+    *out = (struct kernels){.name = "cuda",
+                            .threads = 1,
+                            .cache_dtype = DTYPE_BF16,
+                            .apart = true,
+                            .total_bytes = total,
+                            .own_bytes = cuda_plan_own_bytes(exact),
+                            .free_bytes = free_bytes,
+                            .weight_plan = cuda_plan_weight,
+                            .close = close_nothing};
+}

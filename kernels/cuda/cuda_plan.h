@@ -1,0 +1,39 @@
+/* cuda_plan.h - what the cuda backend takes, known without a device
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Part of the program as well as of the module, so that a plan for devices can be made anywhere. Not counted
+ * is the driver's context, which is there before the backend takes anything. */
+#ifndef CUDA_PLAN_H
+#define CUDA_PLAN_H
+
+#include "kernels/kernels.h"
+
+enum {
+    CUDA_PLAN_RING_BYTES = 8 << 20,      /* index arrays on their way, on the device and pinned on the host */
+    CUDA_PLAN_PARTIAL_FLOATS = 16 << 20, /* results of attention not yet added up */
+    CUDA_PLAN_WORKSPACE_BYTES = 32 << 20, /* cuBLAS' own: NVIDIA recommends it for Hopper and later */
+    CUDA_PLAN_SPAN_NUMBERS = 1 << 20,     /* that describe the spans of a step */
+    CUDA_PLAN_KINDS = 4,                  /* of attention in a model */
+    CUDA_PLAN_KIND_NUMBERS = 1 << 16,     /* that describe one kind's way over them */
+    CUDA_PLAN_ROW_ELEMENTS = 1 << 18,     /* most inputs of a weight */
+    CUDA_PLAN_ELEMENT_STEP = 32,          /* rows of a weight are padded to so many inputs */
+};
+
+/* Elements from one row of a weight to the next. */
+static inline int cuda_plan_stride(int columns)
+{
+    return (columns + CUDA_PLAN_ELEMENT_STEP - 1) / CUDA_PLAN_ELEMENT_STEP * CUDA_PLAN_ELEMENT_STEP;
+}
+
+/* As kernels' weight_plan. */
+enum status cuda_plan_weight(struct kernels *k, struct weight *w, enum dtype dtype, int rows, int columns);
+
+/* Bytes of the device that the backend takes for itself when it is opened, `exact` without cuBLAS. */
+size_t cuda_plan_own_bytes(bool exact);
+
+/* Fills a table that is asked for sizes and never computes, of a device with `total` bytes that nobody else
+ * uses. */
+void cuda_plan_table(struct kernels *out, size_t total, bool exact);
+
+#endif
