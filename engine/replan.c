@@ -15,16 +15,14 @@
 #include <unistd.h>
 
 enum {
-    STRETCHES = 2,                      /* of the window, each a scenario of its own */
-    SCENARIOS = STRETCHES * LOAD_KINDS, /* of planning, and as many of judging */
-    NICE = 10,                          /* steps come first where processors are scarce */
-    TOLERANCE = 10000,                  /* a layer within 1 % of the mean is left alone */
+    NICE = 10,         /* steps come first where processors are scarce */
+    TOLERANCE = 10000, /* a layer within 1 % of the mean is left alone */
 };
 
 enum replan_state { REPLAN_IDLE, REPLAN_WORKS, REPLAN_DONE, REPLAN_ENDS };
 
 struct scenarios {
-    int64_t *rows; /* [SCENARIOS, layers, experts], those without rows left out */
+    int64_t *rows; /* [LOAD_SCENARIOS, layers, experts] */
     int count;
     int batches;
 };
@@ -130,7 +128,7 @@ static enum status take_scenarios(struct scenarios *s, struct arena *arena, cons
 {
     size_t cells = (size_t)like->layers * (size_t)like->experts;
 
-    return arena_take_array(arena, SCENARIOS * cells, sizeof *s->rows, "loads to plan from", &s->rows);
+    return arena_take_array(arena, LOAD_SCENARIOS * cells, sizeof *s->rows, "loads to plan from", &s->rows);
 }
 
 static enum status take_memory(struct replan *r, struct arena *arena, const struct placement *like)
@@ -142,7 +140,7 @@ static enum status take_memory(struct replan *r, struct arena *arena, const stru
                                .rank_first = like->rank_first,
                                .rank_node = r->options.rank_node};
 
-    TRY(improve_open(&r->improve, arena, &shape, SCENARIOS, r->options.layer_moves));
+    TRY(improve_open(&r->improve, arena, &shape, LOAD_SCENARIOS, r->options.layer_moves));
     TRY(flow_open(&r->flow, arena, like->experts, like->slots, like->ranks));
     TRY(placement_like(&r->present, arena, like));
     TRY(placement_like(&r->next, arena, like));
@@ -201,34 +199,15 @@ void replan_close(struct replan *r)
     r->running = false;
 }
 
-/* Batches of one phase, prefill and decode apart, from old to new; what has no rows is no scenario. */
-static void collect(struct replan *r, const struct load *load, int phase, struct scenarios *s)
-{
-    ptrdiff_t cells = (ptrdiff_t)r->present.layers * r->present.experts;
-
-    s->count = 0;
-    s->batches = 0;
-    for (int kind = 0; kind < LOAD_KINDS; kind++) {
-        for (int part = 0; part < STRETCHES; part++) {
-            struct load_choice choice = {
-                .kind = (enum load_kind)kind, .phase = phase, .part = part, .parts = STRETCHES};
-            int batches;
-
-            load_sum(load, &choice, s->rows + s->count * cells, &batches);
-            s->batches += batches;
-            s->count += batches > 0;
-        }
-    }
-}
-
 void replan_start(struct replan *r, const struct placement *present, const struct load *load)
 {
     memcpy(r->present.expert, present->expert,
            (size_t)present->layers * (size_t)present->slots * sizeof *present->expert);
     if (placement_index(&r->present) != STATUS_OK)
         return; /* it serves, so it is legal */
-    collect(r, load, 1, &r->made);
-    collect(r, load, 0, &r->judged);
+    load_scenarios(load, r->options.load, 1, r->made.rows, &r->made.count, &r->made.batches);
+    load_scenarios(load, r->options.load == LOAD_LAST ? LOAD_LAST : LOAD_WINDOW, 0, r->judged.rows,
+                   &r->judged.count, &r->judged.batches);
     tell(r, REPLAN_WORKS);
 }
 

@@ -4,7 +4,7 @@
  *
  * replan_start copies what it needs and returns at once; replan_take asks now and then whether the plan is
  * there. Steps go on meanwhile; nothing here waits for them, nor they for it. The plan is made from every
- * second batch of the window and judged by the others. */
+ * second batch of the load and judged by the others. */
 #ifndef REPLAN_H
 #define REPLAN_H
 
@@ -17,6 +17,7 @@ struct replan;
 
 struct replan_options {
     const int32_t *rank_node; /* [ranks] */
+    enum load_way load;       /* what plans are made for */
     int64_t expert_bytes;     /* of one expert in a layer */
     int layer_moves;          /* most moves in a layer at a time */
     int64_t most_bytes;       /* of all moves of a plan */

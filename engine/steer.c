@@ -20,6 +20,7 @@ enum status steer_open(struct steer *s, struct arena *arena, const struct steer_
 {
     int64_t expert_bytes = (int64_t)(m->slot.gate_up + m->slot.down);
     struct replan_options replan = {.rank_node = o->rank_node,
+                                    .load = o->load,
                                     .expert_bytes = expert_bytes,
                                     .layer_moves = LAYER_MOVES,
                                     .most_bytes = expert_bytes * LAYER_MOVES * p->layers};

@@ -21,6 +21,7 @@
 struct steer_options {
     int window;   /* batches of load that are kept */
     int interval; /* batches from plan to plan; 0: never */
+    enum load_way load;
     int staging;
     bool force;               /* move something at every step, for tests */
     const int32_t *rank_node; /* [ranks], rising from 0; NULL: one node */

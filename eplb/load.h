@@ -46,6 +46,20 @@ struct load_choice {
 /* sum [layers, experts] over the chosen batches; *batches of them. */
 void load_sum(const struct load *l, const struct load_choice *choice, int64_t *sum, int *batches);
 
+/* What plans are made for. */
+enum load_way {
+    LOAD_LAST,   /* the last LOAD_LAST_BATCHES batches of each kind, one by one */
+    LOAD_WINDOW, /* the window in two stretches, each together */
+    LOAD_EWMA,   /* a moving average */
+};
+enum { LOAD_LAST_BATCHES = 4, LOAD_SCENARIOS = LOAD_LAST_BATCHES * LOAD_KINDS };
+
+/* Loads that a plan is made for, or judged by, from batches of one phase: *count of them, of *batches
+ * batches, sums [LOAD_SCENARIOS, layers, experts]. Kinds weigh by how many batches of the window are of them.
+ */
+void load_scenarios(const struct load *l, enum load_way way, int phase, int64_t *sums, int *count,
+                    int *batches);
+
 /* The moving average [layers, experts] in 1 / LOAD_EWMA_ONE rows a batch. */
 const int64_t *load_average(const struct load *l, enum load_kind kind);
 

@@ -73,12 +73,22 @@ static void sum_batches(const struct run *r, int from, int to, int64_t *load)
     }
 }
 
+/* What is before this batch, as the options ask for it. */
+static void sum_load(const struct run *r, int batch)
+{
+    int from = batch > r->options->window ? batch - r->options->window : 0;
+
+    if (r->options->load == SIMULATE_EWMA)
+        memcpy(r->load, r->average, sizeof *r->load * (size_t)r->shape.layers * (size_t)r->shape.experts);
+    else
+        sum_batches(r, from, batch, r->load);
+}
+
 static enum status plan_few_moves(struct run *r, struct stand *next, int batch)
 {
     const struct stand *present = &r->stand[r->now];
-    int most = r->options->window < SIMULATE_SCENARIOS ? r->options->window : SIMULATE_SCENARIOS;
-    int count = batch < most ? batch : most;
-    const int64_t *load = r->load;
+    bool last = r->options->load == SIMULATE_LAST;
+    int most = last ? SIMULATE_SCENARIOS : 1, count = batch < most ? batch : most;
     struct improve_options options = {
         .most_bytes = INT64_MAX, .most_layer_moves = SIMULATE_LAYER_MOVES, .tolerance = TOLERANCE};
     struct plan_shape shape = {.layers = r->shape.layers,
@@ -89,16 +99,14 @@ static enum status plan_few_moves(struct run *r, struct stand *next, int batch)
     struct improve *improve;
     struct placement placement;
 
-    if (r->options->load == SIMULATE_EWMA) {
-        load = r->average;
-        count = 1;
-    }
-    for (int i = 0; i < count && load == r->load; i++)
+    for (int i = 0; i < count && last; i++)
         sum_batches(r, batch - count + i, batch - count + i + 1,
                     r->load + (ptrdiff_t)i * r->shape.layers * r->shape.experts);
+    if (!last)
+        sum_load(r, batch);
     TRY(placement_like(&placement, &next->arena, &present->served));
     TRY(improve_open(&improve, &next->arena, &shape, count, SIMULATE_LAYER_MOVES));
-    TRY(improve_plan(improve, &present->served, load, count, &options, &placement, NULL));
+    TRY(improve_plan(improve, &present->served, r->load, count, &options, &placement, NULL));
     return planned_take(&next->plan, &next->arena, &r->shape, placement.expert);
 }
 
@@ -115,10 +123,7 @@ static enum status plan_anew(struct run *r, struct stand *next, int batch)
                                       .tolerance = TOLERANCE};
     struct problem problem = {.shape = r->shape, .load = r->load};
 
-    if (o->load == SIMULATE_EWMA)
-        problem.load = r->average;
-    else
-        sum_batches(r, batch > o->window ? batch - o->window : 0, batch, r->load);
+    sum_load(r, batch);
     return planned_make(&next->plan, &next->arena, &problem, &options);
 }
 

@@ -41,7 +41,8 @@ enum simulate_policy {
 
 /* What plans are made for. */
 enum simulate_load {
-    SIMULATE_WINDOW, /* the last batches: their sum; one by one for incremental plans */
+    SIMULATE_LAST,   /* the last SIMULATE_SCENARIOS batches, one by one; for incremental plans */
+    SIMULATE_WINDOW, /* the last batches together */
     SIMULATE_EWMA,   /* a moving average */
 };
 
@@ -60,7 +61,7 @@ struct simulate_options {
     int redundant; /* slots beside one for each expert */
     int groups;    /* of experts; for reference, balanced and spill */
     int interval;  /* batches from one plan to the next; the first is made after so many */
-    int window;    /* batches that a plan is made for; SIMULATE_SCENARIOS at most for an incremental one */
+    int window;    /* batches that a plan is made for */
     double share;  /* of the newest batch in the moving average, above 0 and 1 at most */
     int first;     /* batch from which on results are counted, interval at least */
 };

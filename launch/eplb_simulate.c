@@ -84,17 +84,16 @@ static void print_head(const struct work *w, int first)
             "interval", "load", "even", "flow", "fewest", "a layer", "GB", "even", "flow", "fewest", "auto");
 }
 
-/* "window 50", "ewma 0.3"; what an incremental plan sees of the window are its last batches. */
+/* "last 4", "window 50", "ewma 0.3" */
 static void name_load(const struct simulate_options *o, char text[static LOAD_BYTES])
 {
-    bool few = o->policy == SIMULATE_INCREMENTAL && o->window > SIMULATE_SCENARIOS;
-
     if (o->policy == SIMULATE_NONE)
         snprintf(text, LOAD_BYTES, "-");
     else if (o->load == SIMULATE_EWMA)
         snprintf(text, LOAD_BYTES, "ewma %g", o->share);
     else
-        snprintf(text, LOAD_BYTES, "%s %d", few ? "last" : "window", few ? SIMULATE_SCENARIOS : o->window);
+        snprintf(text, LOAD_BYTES, "%s %d", o->load == SIMULATE_LAST ? "last" : "window",
+                 o->load == SIMULATE_LAST ? SIMULATE_SCENARIOS : o->window);
 }
 
 static enum status print_case(const struct work *w, const struct simulate_options *o, const char *name)
@@ -137,9 +136,11 @@ static enum status print_policies(const struct work *w, struct simulate_options 
         o.policy = (enum simulate_policy)p;
         if (p == SIMULATE_SPILL && (w->cluster.nodes == 1 || o.groups % w->cluster.nodes))
             continue;
-        for (int load = SIMULATE_WINDOW; load <= SIMULATE_EWMA; load++) {
+        for (int load = SIMULATE_LAST; load <= SIMULATE_EWMA; load++) {
             o.load = (enum simulate_load)load;
-            if (w->o->eplb.load == OPTIONS_EPLB_BOTH || w->o->eplb.load == load)
+            if (load == SIMULATE_LAST && p != SIMULATE_INCREMENTAL)
+                continue;
+            if (w->o->eplb.load == OPTIONS_EPLB_ALL || w->o->eplb.load == load)
                 TRY(print_case(w, &o, names[p]));
         }
     }

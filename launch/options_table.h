@@ -100,7 +100,7 @@ enum options_eplb_form {
     OPTIONS_EPLB_CSV,
 };
 
-enum { OPTIONS_EPLB_BOTH = -1 }; /* loads, one after the other */
+enum { OPTIONS_EPLB_ALL = -1 }; /* loads, one after the other */
 
 /* Of the commands eplb plan, eval and so on. */
 struct options_eplb {
@@ -118,7 +118,7 @@ struct options_eplb {
     struct options_wholes redundants, intervals;
     int window;
     double share;
-    int load; /* enum simulate_load, or OPTIONS_EPLB_BOTH */
+    int load; /* enum simulate_load, or OPTIONS_EPLB_ALL */
     size_t row_bytes;
     double rate;                                                /* TFLOP/s of a rank */
     double memory_bandwidth, node_bandwidth, network_bandwidth; /* GB/s of a rank */
@@ -129,6 +129,7 @@ struct options_balancer {
     int redundant;
     int window;
     int interval; /* 0: never */
+    int load;     /* enum load_way */
     int dispatch; /* enum replicas_policy */
     int staging;
     bool force;

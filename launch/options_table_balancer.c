@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/options_table.h"
 
+#include "eplb/load.h"
 #include "eplb/replicas.h"
 
 static const struct options_word dispatches[] = {{"auto", REPLICAS_AUTO},
@@ -10,6 +11,9 @@ static const struct options_word dispatches[] = {{"auto", REPLICAS_AUTO},
                                                  {"fewest", REPLICAS_FEWEST},
                                                  {"even", REPLICAS_EVEN},
                                                  {NULL, 0}};
+
+static const struct options_word loads[] = {
+    {"last", LOAD_LAST}, {"window", LOAD_WINDOW}, {"ewma", LOAD_EWMA}, {NULL, 0}};
 
 static const struct options_row rows[] = {
     {.name = "enable-eplb",
@@ -36,7 +40,17 @@ static const struct options_row rows[] = {
      .preset = "50",
      .field = OPTIONS_FIELD(balancer.window),
      .commands = OPTIONS_PLANNING,
-     .help = "batches whose load is kept and planned for"},
+     .help = "batches whose load is kept, to plan for and to judge plans by"},
+    {.name = "eplb-load",
+     .value = "last|window|ewma",
+     .type = OPTIONS_WORD,
+     .words = loads,
+     .preset = "last",
+     .field = OPTIONS_FIELD(balancer.load),
+     .commands = OPTIONS_PLANNING,
+     .help = "what plans are made for; last: the last batches one by one; window: all that are kept, "
+             "together; ewma: a "
+             "moving average, in which the newest batch weighs 0.3"},
     {.name = "eplb-step-interval",
      .value = "N",
      .type = OPTIONS_WHOLE,

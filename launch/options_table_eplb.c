@@ -22,8 +22,11 @@ static const struct options_word levels[] = {
     {"auto", PLAN_AUTO}, {"global", PLAN_GLOBAL}, {"hierarchical", PLAN_HIERARCHICAL}, {NULL, 0}};
 static const struct options_word splits[] = {{"flow", PLAN_FLOW}, {"even", PLAN_EVEN}, {NULL, 0}};
 
-static const struct options_word loads[] = {
-    {"both", OPTIONS_EPLB_BOTH}, {"window", SIMULATE_WINDOW}, {"ewma", SIMULATE_EWMA}, {NULL, 0}};
+static const struct options_word loads[] = {{"all", OPTIONS_EPLB_ALL},
+                                            {"last", SIMULATE_LAST},
+                                            {"window", SIMULATE_WINDOW},
+                                            {"ewma", SIMULATE_EWMA},
+                                            {NULL, 0}};
 
 enum { SHAPED = OPTIONS_EPLB_PLAN | OPTIONS_EPLB_EVAL | OPTIONS_EPLB_BOUND };
 
@@ -261,7 +264,7 @@ static const struct options_row rows[] = {
      .preset = "50",
      .field = OPTIONS_FIELD(eplb.window),
      .commands = OPTIONS_EPLB_SIMULATE,
-     .help = "batches that a plan is made for: their sum; the last four one by one for an incremental plan"},
+     .help = "batches that a plan is made for, together"},
     {.name = "ewma",
      .value = "SHARE",
      .type = OPTIONS_DOUBLE,
@@ -273,13 +276,15 @@ static const struct options_row rows[] = {
      .commands = OPTIONS_EPLB_SIMULATE,
      .help = "share of the newest batch in the moving average, the other load that plans are made for"},
     {.name = "load",
-     .value = "both|window|ewma",
+     .value = "all|last|window|ewma",
      .type = OPTIONS_WORD,
      .words = loads,
-     .preset = "both",
+     .preset = "all",
      .field = OPTIONS_FIELD(eplb.load),
      .commands = OPTIONS_EPLB_SIMULATE,
-     .help = "for which of these loads plans are made"},
+     .help = "what plans are made for: the window, the moving average, or, for incremental plans, the last "
+             "four batches "
+             "one by one"},
     {.name = "expert-bytes",
      .value = "SIZE",
      .type = OPTIONS_SIZE,

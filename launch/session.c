@@ -171,11 +171,14 @@ enum status session_kernels(struct session *s)
 
 static struct balance_options balance_of(const struct options_balancer *o)
 {
-    return (struct balance_options){
-        .on = o->enable,
-        .redundant = o->redundant,
-        .policy = (enum replicas_policy)o->dispatch,
-        .steer = {.window = o->window, .interval = o->interval, .staging = o->staging, .force = o->force}};
+    return (struct balance_options){.on = o->enable,
+                                    .redundant = o->redundant,
+                                    .policy = (enum replicas_policy)o->dispatch,
+                                    .steer = {.window = o->window,
+                                              .interval = o->interval,
+                                              .load = (enum load_way)o->load,
+                                              .staging = o->staging,
+                                              .force = o->force}};
 }
 
 struct engine_options session_engine(const struct options *o, const struct environment *environment)

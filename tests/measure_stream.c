@@ -7,7 +7,9 @@
  * predict: the busiest rank as a multiple of the mean, over batches 8 to 128 and six layers, with replicas
  * that share alike and with the best split of each batch. */
 #include "eplb/flow.h"
+#include "eplb/gate.h"
 #include "eplb/improve.h"
+#include "eplb/load.h"
 #include "eplb/moves.h"
 #include "eplb/plan.h"
 
@@ -24,10 +26,11 @@ enum {
     LOADS = LAYERS * EXPERTS,
     FIRST = 8,
     SCENARIOS = 4,
+    ENGINE_WINDOW = 50,
     FINE = 1 << 10
 };
 
-enum way { BLOCKS, FIRST_TWICE, WINDOW, EWMA, ORACLE, INCREMENTAL };
+enum way { BLOCKS, FIRST_TWICE, WINDOW, EWMA, ORACLE, INCREMENTAL, ENGINE };
 
 struct predictor {
     const char *name;
@@ -52,6 +55,9 @@ static const struct predictor predictors[] = {
     {"incremental, content at 1.03", INCREMENTAL, 30, 8},
     {"incremental, content at 1.04", INCREMENTAL, 40, 8},
     {"incremental, content at 1.05", INCREMENTAL, 50, 8},
+    {"engine, last batches", ENGINE, LOAD_LAST, 8},
+    {"engine, window 50", ENGINE, LOAD_WINDOW, 8},
+    {"engine, EWMA 0.3", ENGINE, LOAD_EWMA, 8},
 };
 
 static int64_t batch[EPLB_STREAM_BATCHES][LOADS];
@@ -61,12 +67,13 @@ struct replay {
     struct plan *plan;
     struct improve *improve;
     struct flow *flow;
+    struct load *load;      /* as the engine keeps it */
     int64_t average[LOADS]; /* EWMA, in parts of a row */
     double even, flow_sum;
     int samples, plans, moves, sets; /* slots that changed; experts new to a rank */
 };
 
-static void open_replay(struct replay *r, int slots)
+static void open_replay(struct replay *r, const struct predictor *how, int slots)
 {
     static struct plan_shape shape;
 
@@ -79,8 +86,10 @@ static void open_replay(struct replay *r, int slots)
     assert_int_equal(placement_open(&r->now, &eplb_gold_arena, LAYERS, EXPERTS, slots, RANKS), STATUS_OK);
     assert_int_equal(placement_open(&r->next, &eplb_gold_arena, LAYERS, EXPERTS, slots, RANKS), STATUS_OK);
     assert_int_equal(plan_open(&r->plan, &eplb_gold_arena, &shape), STATUS_OK);
-    assert_int_equal(improve_open(&r->improve, &eplb_gold_arena, &shape, SCENARIOS, 16), STATUS_OK);
+    assert_int_equal(improve_open(&r->improve, &eplb_gold_arena, &shape, LOAD_SCENARIOS, 16), STATUS_OK);
     assert_int_equal(flow_open(&r->flow, &eplb_gold_arena, EXPERTS, slots, RANKS), STATUS_OK);
+    if (how->way == ENGINE)
+        assert_int_equal(load_open(&r->load, &eplb_gold_arena, LAYERS, EXPERTS, ENGINE_WINDOW), STATUS_OK);
     for (int i = 0; i < LAYERS * slots; i++)
         r->now.expert[i] = i % slots % EXPERTS;
     assert_int_equal(placement_index(&r->now), STATUS_OK);
@@ -119,7 +128,7 @@ static void serve(struct replay *r, const int64_t *rows)
 
 static void predict(const struct replay *r, const struct predictor *how, int at, int64_t *load)
 {
-    int window = how->way == INCREMENTAL ? SCENARIOS : how->window;
+    int window = how->way == INCREMENTAL ? SCENARIOS : how->way == ENGINE ? FIRST : how->window;
     int from = how->way == ORACLE ? at : at - window < 0 ? 0 : at - window;
     int to = how->way == ORACLE ? at + 1 : at;
 
@@ -150,6 +159,39 @@ static int new_sets(const struct placement *before, const struct placement *afte
     return count;
 }
 
+/* Rows of the busiest rank over scenarios and layers. */
+static int64_t busiest(struct replay *r, const struct placement *p, const int64_t *sums, int count)
+{
+    int64_t quota[SLOTS], all = 0, most;
+
+    for (int i = 0; i < count * LAYERS; i++) {
+        assert_int_equal(flow_layer(r->flow, p, i % LAYERS, sums + (ptrdiff_t)i * EXPERTS, quota, &most),
+                         STATUS_OK);
+        all += most;
+    }
+    return all;
+}
+
+/* As engine/replan and engine/steer do it, but that moves cost nothing: false, the plan is refused. */
+static bool plan_in_engine(struct replay *r, enum load_way way)
+{
+    static int64_t made[LOAD_SCENARIOS * LOADS], judged[LOAD_SCENARIOS * LOADS];
+    struct improve_options options = {
+        .most_bytes = INT64_MAX, .most_layer_moves = 8, .tolerance = PLAN_FAST_TOLERANCE};
+    struct gate_case c = {.row_ns = 1, .horizon = 1000};
+    struct gate_decision d;
+    int count, batches;
+
+    load_scenarios(r->load, way, 1, made, &count, &batches);
+    assert_int_equal(improve_plan(r->improve, &r->now, made, count, &options, &r->next, NULL), STATUS_OK);
+    c.moves = new_sets(&r->now, &r->next);
+    load_scenarios(r->load, way == LOAD_LAST ? LOAD_LAST : LOAD_WINDOW, 0, judged, &count, &c.batches);
+    c.rows_now = busiest(r, &r->now, judged, count);
+    c.rows_planned = busiest(r, &r->next, judged, count);
+    gate_decide(&c, &d);
+    return d.reason == GATE_GO;
+}
+
 static void replan(struct replay *r, const struct predictor *how, int at)
 {
     struct plan_options o = {.split = how->way == INCREMENTAL ? PLAN_FLOW : PLAN_EVEN,
@@ -159,7 +201,12 @@ static void replan(struct replay *r, const struct predictor *how, int at)
         .most_bytes = INT64_MAX, .most_layer_moves = 8, .tolerance = how->window * 1000};
     int64_t load[LOADS];
 
-    if (how->way == INCREMENTAL && at > FIRST) {
+    if (how->way == ENGINE && at > FIRST) {
+        r->plans++;
+        if (!plan_in_engine(r, (enum load_way)how->window))
+            return;
+        r->plans--;
+    } else if (how->way == INCREMENTAL && at > FIRST) {
         assert_int_equal(
             improve_plan(r->improve, &r->now, batch[at - SCENARIOS], SCENARIOS, &io, &r->next, NULL),
             STATUS_OK);
@@ -180,12 +227,21 @@ static void replay(const struct predictor *how)
 {
     static struct replay r;
 
-    open_replay(&r, how->way == BLOCKS ? EXPERTS : SLOTS);
+    open_replay(&r, how, how->way == BLOCKS ? EXPERTS : SLOTS);
     for (int b = 0; b < EPLB_STREAM_BATCHES; b++) {
         if (b >= FIRST && how->interval > 0 && b % how->interval == 0)
             replan(&r, how, b);
         if (b >= FIRST)
             serve(&r, batch[b]);
+        if (r.load)
+            load_begin(r.load, LOAD_DECODE);
+        for (int layer = 0; layer < LAYERS && r.load; layer++) {
+            int32_t rows[EXPERTS];
+
+            for (int e = 0; e < EXPERTS; e++)
+                rows[e] = (int32_t)batch[b][layer * EXPERTS + e];
+            load_add(r.load, layer, rows, 1);
+        }
         for (int i = 0; i < LOADS; i++) {
             int64_t rows = batch[b][i] * FINE;
 

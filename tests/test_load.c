@@ -114,6 +114,66 @@ static void the_average_comes_nearer_to_a_new_level_by_its_share(void **state)
     assert_in_range(load_average(l, LOAD_PREFILL)[0], 299 * LOAD_EWMA_ONE, 301 * LOAD_EWMA_ONE);
 }
 
+/* Of batches with one row more each, all of them decoding: which batches are in the loads of a phase. */
+static void each_way_to_plan_sees_the_batches_of_its_phase(void **state)
+{
+    static int64_t sums[LOAD_SCENARIOS];
+    struct load *l;
+    int count, batches;
+
+    (void)state;
+    assert_int_equal(load_open(&l, &arena, 1, 1, 20), STATUS_OK);
+    load_scenarios(l, LOAD_LAST, 0, sums, &count, &batches);
+    assert_int_equal(count, 0);
+    for (int32_t rows = 1; rows <= 30; rows++) {
+        load_begin(l, LOAD_DECODE);
+        load_add(l, 0, &rows, 1);
+    }
+    for (int phase = 0; phase < 2; phase++) {
+        load_scenarios(l, LOAD_LAST, phase, sums, &count, &batches);
+        assert_int_equal(count, LOAD_LAST_BATCHES);
+        assert_int_equal(batches, LOAD_LAST_BATCHES);
+        for (int i = 0; i < count; i++)
+            assert_int_equal(sums[i], 30 - phase - 2 * i);
+        load_scenarios(l, LOAD_WINDOW, phase, sums, &count, &batches);
+        assert_int_equal(count, 2);
+        assert_int_equal(batches, 10);
+        assert_int_equal(sums[0] + sums[1], 10 * (21 - phase)); /* 30, 28, ... 12, or one less each */
+        load_scenarios(l, LOAD_EWMA, phase, sums, &count, &batches);
+        assert_int_equal(count, 1);
+        assert_int_equal(batches, 10);
+        /* behind what rises by 2 a batch by 2 * (1 - 0.3) / 0.3 = 4.67 */
+        assert_in_range(sums[0], 10 * (30 - phase) - 48, 10 * (30 - phase) - 45);
+    }
+}
+
+/* Eight batches of decoding for each of prompts: rows weigh as they come. */
+static void kinds_weigh_by_their_number(void **state)
+{
+    static int64_t sums[LOAD_SCENARIOS];
+    static const int32_t rows[LOAD_KINDS] = {[LOAD_PREFILL] = 8000, [LOAD_DECODE] = 16};
+    struct load *l;
+    int count, batches;
+
+    (void)state;
+    assert_int_equal(load_open(&l, &arena, 1, 1, 108), STATUS_OK);
+    for (int i = 0; i < 200; i++) {
+        enum load_kind kind = i % 9 == 0 ? LOAD_PREFILL : LOAD_DECODE;
+
+        load_begin(l, kind);
+        load_add(l, 0, &rows[kind], 1);
+    }
+    for (int way = LOAD_LAST; way <= LOAD_EWMA; way++) {
+        int64_t all = 0;
+
+        load_scenarios(l, (enum load_way)way, 1, sums, &count, &batches);
+        for (int i = 0; i < count; i++)
+            all += sums[i];
+        assert_int_equal(count, way == LOAD_LAST ? 8 : way == LOAD_WINDOW ? 4 : 2);
+        assert_in_range(all / batches, (8000 + 8 * 16) / 9 * 0.85, (8000 + 8 * 16) / 9 * 1.15);
+    }
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -133,6 +193,8 @@ int main(void)
         cmocka_unit_test(the_window_holds_the_last_batches_of_all_ranks),
         cmocka_unit_test(the_average_of_equal_batches_is_that_batch),
         cmocka_unit_test(the_average_comes_nearer_to_a_new_level_by_its_share),
+        cmocka_unit_test(each_way_to_plan_sees_the_batches_of_its_phase),
+        cmocka_unit_test(kinds_weigh_by_their_number),
     };
 
     return cmocka_run_group_tests(tests, open_arena, close_arena);

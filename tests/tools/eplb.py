@@ -288,7 +288,7 @@ def trace(program):
         expect("every expert has the same rows at any number of ranks", totals[0] == totals[1] == totals[2])
         out = call(program, "simulate", "--ranks", 4, "--interval", "2,4", "--num-redundant-experts", "0,8", path)[0]
         expect("the trace is replayed", f"{len(steps)} batches, 3 layers, 64 experts; 4 ranks" in out and
-               len(re.findall("^incremental ", out, re.M)) == 8)
+               len(re.findall("^incremental ", out, re.M)) == 12)
         routes(program, path, prompts, plain)
         data = path.read_bytes()
         for broken, words in ((data[:-1], "ends in the middle of step"), (data[:20], "ends in its head"),
@@ -384,7 +384,7 @@ def simulate(program):
         out = call(program, "simulate", "--ranks", 1024, "--nodes", 128, "--num-redundant-experts", 768, "--interval", 8,
                    path)[0]
         expect("1,024 ranks on 128 nodes", "1024 ranks on 128 nodes" in out and
-               len(re.findall(r"^(?:reference|balanced|incremental) .* \d", out, re.M)) == 6)
+               len(re.findall(r"^(?:reference|balanced|incremental) .* \d", out, re.M)) == 7)
         for text, words in (("0,0,1,2\n0,1,3\n", "line 2: 1 counts"), ("0,0,1,x\n", "line 1: whole numbers"),
                             ("0,0,1,2\n1,1,1,2\n", "batch 1, layer 1 stands where layer 0"), ("", "no batch")):
             path.write_text(text)
