@@ -7,10 +7,13 @@
 import json
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree
+import zlib
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "laws"))
@@ -391,7 +394,72 @@ def simulate(program):
             expect(words, words in call(program, "simulate", path, code=65)[1])
 
 
-CASES = {case.__name__: case for case in (reference, policies, bounds, diff, poc, refused, trace, other_traces, simulate)}
+def blocks(text):
+    """The blocks of data in what gnuplot is told: {name: [[numbers]]}."""
+    return {found[1]: [[float(x) for x in line.split()] for line in found[2].splitlines()]
+            for found in re.finditer(r"^\$(\w+) << EOD\n(.*?)^EOD$", text, re.M | re.S)}
+
+
+def drawing(folder, plot, files):
+    """gnuplot makes whole pictures of them."""
+    if not shutil.which("gnuplot"):
+        print("skipped: gnuplot (not there)", flush=True)
+        return
+    for name in ("load.svg", "load.png"):
+        out = pathlib.Path(folder, name)
+        plot(out, *files)
+        data = out.read_bytes()
+        if name.endswith(".svg"):
+            root = xml.etree.ElementTree.fromstring(data)
+            expect("the SVG is well-formed and names the files", root.tag.endswith("}svg") and b">stats<" in data)
+        else:
+            at, kinds = 8, []
+            while at < len(data):
+                size, kind = struct.unpack_from(">I4s", data, at)
+                if struct.unpack_from(">I", data, at + 8 + size)[0] != zlib.crc32(data[at + 4:at + 8 + size]):
+                    fail(f"the PNG has a damaged part {kind}")
+                kinds.append(kind)
+                at += 12 + size
+            expect("the PNG is whole", data[:8] == b"\x89PNG\r\n\x1a\n" and kinds[0] == b"IHDR" and kinds[-1] == b"IEND")
+
+
+def picture(program):
+    """The heat map of scripts/plot_load has the numbers of --stats, and of a trace of the same run."""
+    def plot(*arguments, code=0):
+        done = subprocess.run([ROOT / "scripts" / "plot_load", *map(str, arguments)], capture_output=True, text=True,
+                              timeout=60, check=False)
+        if done.returncode != code:
+            fail(f"plot_load {arguments}: exit {done.returncode}, wanted {code}\n{done.stderr}")
+        return done.stdout + done.stderr
+
+    with tempfile.TemporaryDirectory() as folder:
+        stats, path, out = (pathlib.Path(folder, name) for name in ("stats", "trace", "load.svg"))
+        program.answers(2, "generate", "-m", ROOT / "models" / "demo", "--temp", 0, "--max-tokens", 12, "--trace", path,
+                        "--stats", stats, stdin=b"In the beginning God created\nint main(void) {\n")
+        samples = json.loads(stats.read_text())["experts"]["samples"]
+        told = blocks(plot(out, stats, path, "--script"))
+        wanted, first = [], 0
+        for sample in samples:
+            mean = sum(sample["rank_rows"]) / len(sample["rank_rows"])
+            for rank, rows in enumerate(sample["rank_rows"]):
+                wanted.append([first + sample["steps"] / 2, rank, first, first + sample["steps"], rank - 0.5, rank + 0.5,
+                               rows / mean if mean else 1])
+            first += sample["steps"]
+        for name, what in (("heat0", "--stats"), ("heat1", "the trace")):
+            expect(f"{len(wanted)} cells of the heat map are those of {what}", len(told[name]) == len(wanted) > 8 and
+                   all(abs(x - y) < 1e-4 for a, b in zip(told[name], wanted) for x, y in zip(a, b)))
+        for name in ("line0", "line1"):
+            expect("and so is the curve", all(abs(point[1] - sample["imbalance"]) < 1e-4
+                                              for point, sample in zip(told[name], samples, strict=True)))
+        drawing(folder, plot, (stats, path))
+        path.write_bytes(path.read_bytes()[:-1])
+        for arguments, words, code in (((out, path), "ends in the middle of a step", 65), ((out, folder + "/no"), "/no: ", 66),
+                                       ((folder + "/a.gif", stats), "ends in .svg or .png", 64)):
+            expect(words, words in plot(*arguments, code=code))
+
+
+CASES = {case.__name__: case for case in (reference, policies, bounds, diff, poc, refused, trace, other_traces, simulate,
+                                         picture)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
