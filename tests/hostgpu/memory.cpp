@@ -12,7 +12,7 @@
 
 #include <map>
 
-enum { PAGE = 4096, DEVICE_ALIGN = 256 };
+enum { PAGE = 4096, DEVICE_ALIGN = 256, LARGE = 4 << 20 };
 
 /* Of the device, all of it: HOSTGPU_MEMORY. */
 size_t hostgpu_memory_bytes(void)
@@ -70,6 +70,8 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return cudaErrorMemoryAllocation;
+    if (mapped >= LARGE)
+        madvise(base, mapped, MADV_HUGEPAGE); /* poisoning it would take a fault for each page */
     mprotect(base, PAGE, PROT_NONE);
     mprotect(base + mapped - PAGE, PAGE, PROT_NONE);
     char *user = base + mapped - PAGE - body;
