@@ -50,7 +50,7 @@ static struct story draw_story(void)
     struct story story = {.sequences = agree_between(1, SEQUENCES),
                           .heads = agree_between(1, HEADS),
                           .kv_heads = agree_between(1, 3),
-                          .width = agree_chance(40) ? 16 * agree_between(1, is_long ? 2 : 8)
+                          .width = agree_chance(40) ? 16 * agree_between(1, is_long ? 2 : 16)
                                                     : agree_head_width(70),
                           .mask = (enum mask_kind)agree_between(MASK_FULL, MASK_WINDOW),
                           .mask_size = agree_between(1, is_long ? 700 : 50)};

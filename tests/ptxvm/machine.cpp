@@ -162,14 +162,30 @@ static bool turn(ptx_warp &w, const ptx_instruction &i, uint32_t group, uint32_t
     }
 }
 
-/* What was run, said at the end. */
+struct module {
+    std::string name;
+    std::vector<std::unique_ptr<ptx_kernel>> kernels;
+};
+
+static std::vector<std::unique_ptr<module>> &modules(void)
+{
+    static auto *all = new std::vector<std::unique_ptr<module>>;
+    return *all;
+}
+
+/* What was run, and of the files that were used what was not, said at the end. */
 static struct totals {
     unsigned long long instructions, blocks;
-    std::set<std::string> kernels;
+    std::set<const ptx_kernel *> kernels;
     ~totals()
     {
-        printf("ptxvm: %zu kernels in %llu blocks, %llu instructions of warps\n", kernels.size(), blocks,
-               instructions);
+        printf("ptxvm: %zu kernels in %llu blocks, %llu instructions of warps; not run:", kernels.size(),
+               blocks, instructions);
+        for (const auto &m : modules())
+            for (const auto &k : m->kernels)
+                if (kernels.count(k.get()) == 0)
+                    printf(" %s", k->name.c_str());
+        printf("\n");
     }
 } totals;
 
@@ -357,7 +373,7 @@ static void run_kernel(const ptx_kernel &k, dim3 grid, dim3 size, size_t dynamic
         order[n] = n;
     for (uint32_t n = blocks - 1; n > 0; n--)
         std::swap(order[n], order[hostgpu_random(n + 1)]);
-    totals.kernels.insert(k.name);
+    totals.kernels.insert(&k);
     totals.blocks += blocks;
     for (uint32_t number : order) {
         start_block(b, number, dynamic);
@@ -368,25 +384,19 @@ static void run_kernel(const ptx_kernel &k, dim3 grid, dim3 size, size_t dynamic
 /* -- launches ----------------------------------------------------------------------------------------------
  */
 
-struct module {
-    std::string name;
-    std::vector<std::unique_ptr<ptx_kernel>> kernels;
-};
-
 /* From the first folder of PTXVM_PATH that has the file for capability PTXVM_TARGET. */
 static const module &find_module(const std::string &name)
 {
-    static std::vector<std::unique_ptr<module>> loaded;
     const char *folders = getenv("PTXVM_PATH"), *target = getenv("PTXVM_TARGET");
 
-    for (const auto &m : loaded)
+    for (const auto &m : modules())
         if (m->name == name)
             return *m;
     if (!folders || !target)
         hostgpu_fail("ptxvm: set PTXVM_PATH to the folders with %s.90.ptx, and PTXVM_TARGET to 90",
                      name.c_str());
-    loaded.push_back(std::make_unique<module>());
-    module &m = *loaded.back();
+    modules().push_back(std::make_unique<module>());
+    module &m = *modules().back();
     m.name = name;
     for (std::string rest = folders; !rest.empty();) {
         size_t colon = std::min(rest.find(':'), rest.size());
