@@ -46,11 +46,13 @@ static float *random_bf16_rows(int rows, int columns, float size)
 
 static struct story draw_story(void)
 {
-    bool is_long = agree_chance(15);
+    bool is_long = agree_chance(15), is_wide = !is_long && agree_chance(25);
     struct story story = {.sequences = agree_between(1, SEQUENCES),
                           .heads = agree_between(1, HEADS),
                           .kv_heads = agree_between(1, 3),
-                          .width = agree_chance(40) ? 16 * agree_between(1, is_long ? 2 : 16)
+                          .width = agree_chance(40) ? 16 * agree_between(1, is_long   ? 2
+                                                                            : is_wide ? 16
+                                                                                      : 8)
                                                     : agree_head_width(70),
                           .mask = (enum mask_kind)agree_between(MASK_FULL, MASK_WINDOW),
                           .mask_size = agree_between(1, is_long ? 700 : 50)};
