@@ -5,8 +5,7 @@
 
 #include "kernels/cpu/cpu_attend.h"
 #include "kernels/cpu/cpu_weight.h"
-
-#include <math.h>
+#include "kernels/reference/reference_rows.h"
 
 /* Rough prices on one processor; they decide whether others are called and never what comes out. */
 enum {
@@ -92,62 +91,6 @@ static enum status multiply(struct kernels *k, struct matrix out, struct matrix 
         return FAIL(STATUS_BUG, "[%d, %d] times a weight [%d, %d] into [%d, %d]", x.rows, x.columns, w->rows,
                     w->columns, out.rows, out.columns);
     return run(k, cpu_of(k)->stages->multiply, &job, product_price(w, x.rows));
-}
-
-/* Three small stages of one family, in plain loops on the calling thread. */
-
-static enum status squares(struct kernels *k, struct matrix out, struct matrix x, int head_width)
-{
-    (void)k;
-    if (head_width < 1 || out.rows != x.rows || x.columns != out.columns * head_width)
-        return FAIL(STATUS_BUG, "squares of [%d, %d] in heads of %d into [%d, %d]", x.rows, x.columns,
-                    head_width, out.rows, out.columns);
-    for (int t = 0; t < x.rows; t++) {
-        for (int h = 0; h < out.columns; h++) {
-            const float *head = cpu_row(x, t) + (ptrdiff_t)h * head_width;
-            float sum = 0.0f;
-
-            for (int d = 0; d < head_width; d++)
-                sum += head[d] * head[d];
-            cpu_row(out, t)[h] = sum;
-        }
-    }
-    return STATUS_OK;
-}
-
-static enum status norm_by(struct kernels *k, struct matrix x, struct matrix parts, int width,
-                           const float *gain, float epsilon)
-{
-    (void)k;
-    if (parts.rows != x.rows || width < x.columns || (x.columns > 0 && !gain))
-        return FAIL(STATUS_BUG, "norm of [%d, %d] of %d by squares of %d rows", x.rows, x.columns, width,
-                    parts.rows);
-    for (int t = 0; t < x.rows; t++) {
-        float *row = cpu_row(x, t);
-        float sum = 0.0f;
-        float scale;
-
-        for (int h = 0; h < parts.columns; h++)
-            sum += cpu_row(parts, t)[h];
-        scale = 1.0f / sqrtf(sum / (float)width + epsilon);
-        for (int d = 0; d < x.columns; d++)
-            row[d] = row[d] * scale * gain[d];
-    }
-    return STATUS_OK;
-}
-
-static enum status clamp(struct kernels *k, struct matrix x, float limit)
-{
-    (void)k;
-    if (!(limit > 0.0f))
-        return FAIL(STATUS_BUG, "clamp to %g", (double)limit);
-    for (int t = 0; t < x.rows; t++) {
-        float *row = cpu_row(x, t);
-
-        for (int d = 0; d < x.columns; d++)
-            row[d] = row[d] > limit ? limit : row[d] < -limit ? -limit : row[d];
-    }
-    return STATUS_OK;
 }
 
 static enum status rotate(struct kernels *k, struct matrix q, struct matrix keys, const struct rotation *r,
@@ -360,9 +303,10 @@ void cpu_stages_enter(struct kernels *table)
     table->embed = embed;
     table->rms_norm = rms_norm;
     table->multiply = multiply;
-    table->squares = squares;
-    table->norm_by = norm_by;
-    table->clamp = clamp;
+    /* Small stages of one family: plain loops on the calling thread do. */
+    table->squares = reference_rows_squares;
+    table->norm_by = reference_rows_norm_by;
+    table->clamp = reference_rows_clamp;
     table->rotate = rotate;
     table->append = append;
     table->attend = attend;
