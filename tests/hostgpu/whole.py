@@ -252,6 +252,10 @@ def memory(program):
             fixed = inspected["bytes"][0]["backend"]
             near = all(abs(w - t) <= NEAR * (t - fixed) + 4096 for w, t in zip(wanted, taken))
             expect(f"{name} on {ranks} ranks, {how[0]}: planned {wanted}, taken {taken}", len(taken) == ranks and near, told)
+            share, page = inspected["memory"], inspected["page_bytes"]
+            expect(f"no more than the share, {share}, and the cache takes what is left of it where it can use so much",
+                   wanted[-1] <= share and (how[0] != "--gpu-memory-utilization" or name != "qwen3moe_fp8block" or
+                                            share - wanted[-1] < page), inspected)
             expect("cache and plan have as many positions, in the dry run too",
                    f"a data group caches {inspected['cache_positions']} positions" in told and
                    f"cache       {inspected['pages']} pages of " in plan, told + plan)
