@@ -14,7 +14,9 @@ enum {
     MILLION = 1000000,
     CANDIDATES = 10, /* experts, ranks */
     HOT_SLOTS = 16,
-    TRIALS = 12, /* that are worth an exact answer */
+    TRIALS = 12, /* that are worth routing */
+    ANSWERS = 4, /* of them that are worth the best split on MANY ranks */
+    MANY = 16,
     MOST_SHIFT = 10
 };
 
@@ -421,17 +423,40 @@ static bool better_value(const struct step_value *v, const struct step_value *be
     return v->gain * best->step.count > best->gain * v->step.count;
 }
 
+/* What each trial gains, most for each move first; how many gain something. */
+static int order_trials(struct improve_layer *l, int trials)
+{
+    int found = 0;
+
+    for (int i = 0; i < trials; i++) {
+        struct improve_step step = l->trial[i];
+        int64_t gain = gain_of(l, &step);
+        int at = found;
+
+        if (gain <= 0)
+            continue;
+        for (; at > 0 && l->estimate[at - 1] * step.count < gain * l->trial[at - 1].count; at--) {
+            l->estimate[at] = l->estimate[at - 1];
+            l->trial[at] = l->trial[at - 1];
+        }
+        l->estimate[at] = gain;
+        l->trial[at] = step;
+        found++;
+    }
+    return found;
+}
+
 /* The trial that lowers the busiest ranks most for each move if it is better than `best`, or gains most rows
- * where none does. */
+ * where none does. On many ranks only those that gain most are asked for the busiest ranks: it takes longest.
+ */
 static enum status best_trial(struct improve_layer *l, int trials, struct step_value *best)
 {
-    for (int i = 0; i < trials; i++) {
-        struct step_value v = {.step = l->trial[i]};
+    int found = order_trials(l, trials), most = l->capped.ranks > MANY ? ANSWERS : TRIALS;
+
+    for (int i = 0; i < found && i < most; i++) {
+        struct step_value v = {.step = l->trial[i], .gain = l->estimate[i]};
         int32_t before[2];
 
-        v.gain = gain_of(l, &v.step);
-        if (v.gain <= 0)
-            continue;
         set_step(&l->capped, &v.step, before);
         TRY(busiest_rows(l, &v.step.after));
         unset_step(&l->capped, &v.step, before);
