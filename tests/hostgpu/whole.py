@@ -103,6 +103,16 @@ def many_rows(name):
     return [{**line, "id": i, "ignore_eos": True} for i, line in enumerate(lines)], gold["greedy"]
 
 
+def need_cublas(program):
+    """The end of the test where the module was built without it."""
+    with tempfile.TemporaryDirectory() as folder:
+        lines, _ = many_rows("llama4_b")
+        _, stats = statistics(program, folder, 1, GOLDEN / "llama4_b", lines[1:2], "--max-num-seqs", 1)
+    if "no cuBLAS" in stats["backend"]:
+        print(f"skipped: {stats['backend']}")
+        sys.exit(77)
+
+
 def greedy_of(answers, lines):
     """The answers that are not drawn: a draw may fall between two tokens whose bounds moved by the last bit."""
     return [tokens for tokens, line in zip(answers, lines) if line["temperature"] == 0]
@@ -110,6 +120,7 @@ def greedy_of(answers, lines):
 
 def products(program):
     """Products of many rows by cuBLAS: the gold tokens and those of the cpu backend, and the figures say that the law was given up."""
+    need_cublas(program)
     for name, seed in (("llama4_b", 1), ("qwen3moe_b", 2)):
         lines, gold = many_rows(name)
         model = GOLDEN / name
@@ -142,6 +153,7 @@ def exact(program):
     if len(set(answers.values())) != 1:
         fail(f"{name} with --exact: answers differ in some byte between {list(answers)}")
     print(f"  equal to the byte: {name} on {list(answers)}")
+    need_cublas(program)
     if program.answers(1, GOLDEN / name, lines, "--max-num-seqs", 8) == out:
         fail(f"{name}: nothing is seen of cuBLAS in the probabilities, so this test shows nothing")
 
