@@ -130,8 +130,28 @@ enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *
     m->send =
         (struct matrix){.data = send, .rows = open.max_own * choices, .columns = width, .stride = width};
     open.memory = m;
+    open.experts = placement->experts;
+    open.local_slots = local_slots(placement, grid->rank);
     *d = open;
     return take_arrays(d);
+}
+
+enum status dispatch_widen(struct dispatch *d, struct arena *arena, int arrivals)
+{
+    struct kernels *k = d->kernels;
+    void *order;
+
+    if (arrivals <= d->max_arrivals)
+        return STATUS_OK;
+    if (k->apart) {
+        TRY(k->alloc(k, (size_t)arrivals * sizeof *d->order, "order of arrivals", &order));
+        k->release(k, d->backend_order);
+        d->backend_order = order;
+        return STATUS_OK;
+    }
+    TRY(arena_take_array(arena, (size_t)arrivals, sizeof *d->order, "order of arrivals", &d->order));
+    d->backend_order = d->order;
+    return STATUS_OK;
 }
 
 void dispatch_close(struct dispatch *d)

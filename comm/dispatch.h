@@ -29,6 +29,8 @@ struct dispatch {
     int max_own;      /* of them, rows that one rank can own */
     int choices;      /* most k */
     int max_arrivals; /* rows that can arrive at this rank in a step */
+    int experts;      /* E */
+    int local_slots;  /* of this rank */
 
     /* How rows are shared by replicas, set once all is open; replicas NULL: each rank takes its own, or the
      * nearest */
@@ -62,6 +64,9 @@ struct dispatch {
  * belong to one row of the batch at any rank. */
 enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *grid, struct kernels *kernels,
                           const struct placement *placement, int width, int max_rows, int choices);
+
+/* Room in backend_order for `arrivals` rows, where that is more than max_arrivals; before the first step. */
+enum status dispatch_widen(struct dispatch *d, struct arena *arena, int arrivals);
 void dispatch_close(struct dispatch *d);
 
 /* expert [rows, k], those of a row all different. */

@@ -91,7 +91,8 @@ static struct model_limits limits_of(const struct engine *e)
     return (struct model_limits){.rows = e->options.max_rows,
                                  .pieces = e->options.max_sequences,
                                  .wanted = e->options.max_wanted,
-                                 .positions = e->max_positions};
+                                 .positions = e->max_positions,
+                                 .fixed = e->options.fixed};
 }
 
 void engine_sizes(const struct engine *e, size_t *world, size_t *group)

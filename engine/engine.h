@@ -31,6 +31,7 @@ struct engine_options {
     int max_wanted; /* rows of a batch that can want logits; 0: max_sequences and some more */
     struct balance_options balance;
     const char *placement_file; /* where experts lie, from run to run; NULL: none */
+    bool fixed;                 /* tests: small batches go to experts in fixed places on any backend */
 };
 
 struct engine {

@@ -25,18 +25,22 @@ static enum status take_choices(struct experts *e, struct arena *arena, struct k
 }
 
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
-                         const struct weights *w, struct placement *p, const struct step *s)
+                         const struct weights *w, struct placement *p, const struct step *s,
+                         bool fixed_always)
 {
     int own = grid_rows(s->grid, s->max_rows, 0).count;
     size_t choices = (size_t)own * (size_t)c->choices;
-    int arrivals;
+    int arrivals, fixed;
 
     *e = (struct experts){.config = c, .weights = w, .placement = p};
     TRY(take_choices(e, arena, s->kernels, choices));
     TRY(kernels_matrix(s->kernels, own, c->experts, "router logits", &e->logits));
     TRY(dispatch_open(&e->dispatch, arena, s->grid, s->kernels, p, c->width, s->max_rows, c->choices));
     TRY(meter_open(&e->meter, arena, c->expert_layers, s->grid->ranks));
-    arrivals = e->dispatch.max_arrivals;
+    fixed = dispatch_fixed_most(&e->dispatch, p, fixed_always);
+    TRY(dispatch_fixed_open(&e->fixed, arena, &e->dispatch, p, fixed));
+    TRY(dispatch_widen(&e->dispatch, arena, fixed));
+    arrivals = fixed > e->dispatch.max_arrivals ? fixed : e->dispatch.max_arrivals;
     TRY(step_matrix(s->kernels, arrivals, c->width, "results of experts", &e->results));
     TRY(kernels_matrix(s->kernels, arrivals, 2 * c->expert_width, "gate and up of experts", &e->scratch));
     if (c->shared_width > 0)
@@ -49,12 +53,41 @@ void experts_close(struct experts *e)
     dispatch_close(&e->dispatch);
 }
 
-/* All ranks' counts are here, for the dispatch's sake. */
-static void count_rows(struct experts *e, const struct grid *g, int layer)
+enum status experts_begin(struct experts *e, const struct step *s, const struct batch *b)
 {
-    meter_layer(&e->meter, &e->dispatch, e->placement, layer);
+    const struct dispatch *d = &e->dispatch;
+    bool counts = d->replicas && (d->policy == REPLICAS_FLOW || d->policy == REPLICAS_FEWEST);
+    bool routes = e->trace && e->trace->routes; /* what each row chose comes to the host */
+    int most = 0;
+
+    for (int group = 0; group < s->grid->groups; group++) {
+        int own = grid_rows(s->grid, batch_group_rows(b, group).count, 0).count;
+
+        most = own > most ? own : most;
+    }
+    return dispatch_fixed_begin(&e->fixed, e->placement, b->row_count, most, s->first + s->own.first,
+                                !counts && !routes);
+}
+
+/* All ranks' counts of the layer are here. */
+static void tell_rows(struct experts *e, int layer)
+{
     if (e->load)
-        load_add(e->load, layer, e->dispatch.wanted, g->ranks);
+        load_add(e->load, layer, e->dispatch.wanted, e->placement->ranks);
+    trace_layer(e->trace, layer, e->dispatch.wanted, e->chosen, e->own);
+}
+
+enum status experts_end(struct experts *e)
+{
+    if (e->fixed.room == 0)
+        return STATUS_OK;
+    TRY(dispatch_fixed_collect(&e->fixed));
+    for (int layer = 0; layer < e->placement->layers; layer++) {
+        dispatch_fixed_layer(&e->fixed, e->placement, layer);
+        meter_untimed(&e->meter, &e->dispatch, e->placement, layer);
+        tell_rows(e, layer);
+    }
+    return STATUS_OK;
 }
 
 static enum status choose(struct experts *e, struct step *s, int layer, struct matrix normed)
@@ -91,17 +124,19 @@ static enum status bring_choices(struct experts *e, struct step *s)
     return k->download(k, e->factor, e->weight, choices * sizeof *e->factor);
 }
 
-/* The results of the rows that arrived here, in the order they arrived. */
-static enum status multiply_arrivals(struct experts *e, struct step *s, int layer, struct matrix arrivals)
+/* The results of the rows that arrived here, in the order they arrived. `counted`: what the host knows of the
+ * slots' rows; NULL: nothing, but that none has more than `most`. */
+static enum status multiply_arrivals(struct experts *e, struct step *s, int layer, struct matrix arrivals,
+                                     const int32_t *counted, int most)
 {
     const struct weights_layer *w = &e->weights->layer[layer];
-    const struct placement *p = e->placement;
     struct expert_batch batch = {.out = matrix_top(e->results, arrivals.rows),
                                  .x = arrivals,
                                  .order = e->dispatch.backend_order,
                                  .first = e->dispatch.backend_first,
-                                 .counted = e->dispatch.first,
-                                 .slots = p->rank_first[s->grid->rank + 1] - p->rank_first[s->grid->rank],
+                                 .counted = counted,
+                                 .most = most,
+                                 .slots = e->dispatch.local_slots,
                                  .gate_up = w->gate_up,
                                  .down = w->down,
                                  .scratch = matrix_top(e->scratch, arrivals.rows)};
@@ -111,15 +146,56 @@ static enum status multiply_arrivals(struct experts *e, struct step *s, int laye
     return s->kernels->multiply_experts(s->kernels, &batch);
 }
 
+/* *returned: results where dispatch's backend_place says. The host plans by what the router chose. */
+static enum status send_counted(struct experts *e, struct step *s, int layer, struct matrix normed,
+                                struct matrix *returned)
+{
+    const struct config *c = e->config;
+    int expert_layer = c->layer[layer].expert_layer;
+    struct matrix arrivals;
+    int64_t start, spent;
+
+    watch_enter(WATCH_DISPATCH, layer);
+    TRY(bring_choices(e, s));
+    TRY(dispatch_plan(&e->dispatch, e->placement, expert_layer, e->chosen, s->own.count, c->choices));
+    meter_layer(&e->meter, &e->dispatch, e->placement, expert_layer);
+    e->own = s->own.count;
+    tell_rows(e, expert_layer);
+    TRY(dispatch_send(&e->dispatch, normed, c->weight_on_input ? e->factor : NULL, &arrivals));
+
+    watch_enter(WATCH_EXPERTS, layer);
+    start = clock_now();
+    TRY(multiply_arrivals(e, s, layer, arrivals, e->dispatch.first, 0));
+    spent = clock_now() - start;
+    e->dispatch.note = spent < INT32_MAX ? (int32_t)spent : INT32_MAX;
+
+    watch_enter(WATCH_COMBINE, layer);
+    return dispatch_return(&e->dispatch, matrix_top(e->results, arrivals.rows), returned);
+}
+
+/* The same without the host. */
+static enum status send_fixed(struct experts *e, struct step *s, int layer, struct matrix normed,
+                              struct matrix *returned)
+{
+    const struct config *c = e->config;
+    struct matrix arrivals;
+
+    watch_enter(WATCH_DISPATCH, layer);
+    TRY(dispatch_fixed_send(&e->fixed, c->layer[layer].expert_layer, normed, e->expert,
+                            c->weight_on_input ? e->weight : NULL, &arrivals));
+    watch_enter(WATCH_EXPERTS, layer);
+    TRY(multiply_arrivals(e, s, layer, arrivals, NULL,
+                          e->fixed.rows < arrivals.rows ? e->fixed.rows : arrivals.rows));
+    watch_enter(WATCH_COMBINE, layer);
+    return dispatch_fixed_return(&e->fixed, matrix_top(e->results, arrivals.rows), returned);
+}
+
 enum status experts_forward(struct experts *e, struct step *s, int layer, struct matrix x,
                             struct matrix normed)
 {
     const struct config *c = e->config;
-    bool on_input = c->weight_on_input;
-    struct matrix shared = {0};
-    struct matrix arrivals, returned;
+    struct matrix shared = {0}, returned;
     struct combine combine;
-    int64_t start, spent;
 
     watch_enter(WATCH_ROUTE, layer);
     TRY(choose(e, s, layer, normed));
@@ -127,28 +203,15 @@ enum status experts_forward(struct experts *e, struct step *s, int layer, struct
         watch_enter(WATCH_EXPERTS, layer);
         TRY(block_forward(&e->shared, s, &e->weights->layer[layer].shared, normed, &shared));
     }
-
-    watch_enter(WATCH_DISPATCH, layer);
-    TRY(bring_choices(e, s));
-    TRY(dispatch_plan(&e->dispatch, e->placement, c->layer[layer].expert_layer, e->chosen, s->own.count,
-                      c->choices));
-    count_rows(e, s->grid, c->layer[layer].expert_layer);
-    trace_layer(e->trace, c->layer[layer].expert_layer, e->dispatch.wanted, e->chosen, s->own.count);
-    TRY(dispatch_send(&e->dispatch, normed, on_input ? e->factor : NULL, &arrivals));
-
-    watch_enter(WATCH_EXPERTS, layer);
-    start = clock_now();
-    TRY(multiply_arrivals(e, s, layer, arrivals));
-    spent = clock_now() - start;
-    e->dispatch.note = spent < INT32_MAX ? (int32_t)spent : INT32_MAX;
-
-    watch_enter(WATCH_COMBINE, layer);
-    TRY(dispatch_return(&e->dispatch, matrix_top(e->results, arrivals.rows), &returned));
+    if (e->fixed.room > 0)
+        TRY(send_fixed(e, s, layer, normed, &returned));
+    else
+        TRY(send_counted(e, s, layer, normed, &returned));
     combine = (struct combine){.x = x,
                                .shared = shared,
                                .results = returned,
                                .place = e->dispatch.backend_place,
-                               .weight = on_input ? NULL : e->weight,
+                               .weight = c->weight_on_input ? NULL : e->weight,
                                .choices = c->choices};
     if (s->own.count == 0)
         return STATUS_OK;

@@ -4,7 +4,8 @@
 #ifndef EXPERTS_H
 #define EXPERTS_H
 
-#include "comm/dispatch.h"
+#include "comm/dispatch_fixed.h"
+#include "engine/batch.h"
 #include "engine/block.h"
 #include "engine/config.h"
 #include "engine/meter.h"
@@ -19,22 +20,30 @@ struct experts {
     const struct weights *weights;
     struct placement *placement;
     struct dispatch dispatch;
-    struct block shared;   /* the shared expert; unused without one */
-    struct matrix logits;  /* [own rows, E] */
-    int32_t *expert;       /* [own rows, k] backend memory */
-    float *weight;         /* [own rows, k] backend memory */
-    int32_t *chosen;       /* expert, and ... */
-    float *factor;         /* ... weight in host memory, as far as the host needs them */
-    struct matrix results; /* [arrivals, D] */
-    struct matrix scratch; /* [arrivals, 2F] */
+    struct dispatch_fixed fixed; /* the way of small batches where the host shall not wait */
+    struct block shared;         /* the shared expert; unused without one */
+    struct matrix logits;        /* [own rows, E] */
+    int32_t *expert;             /* [own rows, k] backend memory */
+    float *weight;               /* [own rows, k] backend memory */
+    int32_t *chosen;             /* expert, and ... */
+    float *factor;               /* ... weight in host memory, as far as the host needs them */
+    int own;                     /* rows of `chosen` */
+    struct matrix results;       /* [arrivals, D] */
+    struct matrix scratch;       /* [arrivals, 2F] */
     struct meter meter;
     struct load *load;   /* where counts go as well; NULL: nowhere */
     struct trace *trace; /* likewise */
 };
 
+/* fixed_always: small batches go that way on any backend, for tests. */
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
-                         const struct weights *w, struct placement *p, const struct step *s);
+                         const struct weights *w, struct placement *p, const struct step *s,
+                         bool fixed_always);
 void experts_close(struct experts *e);
+
+/* First and last thing of a step; collective over the world. */
+enum status experts_begin(struct experts *e, const struct step *s, const struct batch *b);
+enum status experts_end(struct experts *e);
 
 /* x[own rows, D] += experts(normed[own rows, D]); collective over the world. */
 enum status experts_forward(struct experts *e, struct step *s, int layer, struct matrix x,

@@ -48,14 +48,12 @@ static void take_times(struct meter *m, const int32_t *notes)
     m->work_rows += rows;
 }
 
-void meter_layer(struct meter *m, const struct dispatch *d, const struct placement *p, int layer)
+void meter_untimed(struct meter *m, const struct dispatch *d, const struct placement *p, int layer)
 {
     int64_t *rank_rows = m->rank_rows + (ptrdiff_t)m->samples * m->ranks;
     struct meter_sample *sample = &m->sample[m->samples];
     int64_t busiest = 0, all = 0;
 
-    if (m->last_layer >= 0)
-        take_times(m, d->notes);
     memset(m->loads, 0, (size_t)m->ranks * sizeof *m->loads);
     for (int source = 0; source < m->ranks; source++) {
         const int32_t *counts = d->counts + (ptrdiff_t)source * p->slots;
@@ -76,6 +74,14 @@ void meter_layer(struct meter *m, const struct dispatch *d, const struct placeme
     m->all_rows += all;
     sample->busiest += busiest;
     sample->rows += all;
+    m->last_layer = -1;
+}
+
+void meter_layer(struct meter *m, const struct dispatch *d, const struct placement *p, int layer)
+{
+    if (m->last_layer >= 0)
+        take_times(m, d->notes);
+    meter_untimed(m, d, p, layer);
     m->last_layer = layer;
 }
 

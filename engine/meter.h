@@ -55,6 +55,9 @@ void meter_clear(struct meter *m);
  * the layer before. */
 void meter_layer(struct meter *m, const struct dispatch *d, const struct placement *p, int layer);
 
+/* The same for a layer whose ranks' times nobody takes. */
+void meter_untimed(struct meter *m, const struct dispatch *d, const struct placement *p, int layer);
+
 /* A step with rows is over. moves and bytes: since the step before. */
 void meter_step(struct meter *m, int64_t moves, int64_t bytes);
 

@@ -46,7 +46,7 @@ enum status model_open(struct model *m, struct arena *arena, const struct config
     TRY(embedding_open(&m->embedding, arena, c, w, &m->step));
     TRY(attention_open(&m->attention, arena, c, w, &m->step));
     if (c->expert_layers > 0)
-        TRY(experts_open(&m->experts, arena, c, w, p, &m->step));
+        TRY(experts_open(&m->experts, arena, c, w, p, &m->step, limits->fixed));
     if (c->expert_layers < c->layers)
         TRY(block_open(&m->dense, &m->step, c->width, c->dense_width));
     TRY(head_open(&m->head, arena, c, w, &m->step, limits->wanted));
@@ -90,12 +90,16 @@ enum status model_forward(struct model *m, const struct batch *b)
     x = matrix_top(m->x, m->step.own.count);
     normed = matrix_top(m->normed, m->step.own.count);
 
+    if (m->config->expert_layers > 0)
+        TRY(experts_begin(&m->experts, &m->step, b));
     watch_enter(WATCH_EMBED, -1);
     TRY(embedding_forward(&m->embedding, &m->step, b, x));
     for (int layer = 0; layer < m->config->layers; layer++)
         TRY(layer_forward(m, layer, x, normed));
     watch_enter(WATCH_HEAD, -1);
     TRY(head_forward(&m->head, &m->step, b, x));
+    if (m->config->expert_layers > 0)
+        TRY(experts_end(&m->experts));
     if (m->balance)
         balance_end(m->balance);
     return STATUS_OK;

@@ -209,6 +209,48 @@ struct expert_batch {
     struct matrix scratch;        /* [N, 2F] at least */
 };
 
+/* Where experts lie in one layer, in backend memory: expert e in slots slot[first[e]] ... slot[first[e + 1] -
+ * 1], and rank r holds slots rank_first[r] ... rank_first[r + 1] - 1. Several slots of an expert share its
+ * rows by the hash of the row's number. */
+struct deal_table {
+    const int32_t *first;      /* [E + 1] */
+    const int32_t *slot;       /* [first[E]] */
+    const int32_t *rank_first; /* [P + 1] */
+    int experts, slots, ranks; /* slots of all ranks */
+};
+
+/* Rows dealt out to ranks without the host: each rank gets `room` places, rank 0 the first ones, filled from
+ * the front by row and choice; the rest is empty. Behind the D numbers of a row stands, as an int32_t in the
+ * place of a float, which slot of its rank it is for, -1 in an empty place. */
+struct deal {
+    struct matrix out;     /* [P * room, deal_width(D)] */
+    struct matrix x;       /* [T, D] */
+    const int32_t *expert; /* [T, k] backend memory, those of a row all different */
+    const float *scale;    /* [T, k] backend memory: multiplies the row for a choice; NULL: all 1 */
+    const struct deal_table *table;
+    int choices, room; /* no rank gets more than `room` of these rows, whatever is chosen */
+    int number;        /* of the first row in the batch */
+    int32_t *place;    /* [T, k] out, backend memory: row of `out` */
+    int32_t *counts;   /* [slots] out, backend memory: rows for each slot */
+};
+
+enum { DEAL_ALIGN = 4, DEAL_MARKS = 4 }; /* so that rows of floats stay aligned to 16 bytes */
+
+/* The column of the mark, and columns of a row that travels with it. */
+static inline int deal_mark(int width)
+{
+    return (width + DEAL_ALIGN - 1) / DEAL_ALIGN * DEAL_ALIGN;
+}
+
+static inline int deal_width(int width)
+{
+    return deal_mark(width) + DEAL_MARKS;
+}
+
+/* Knuth's multiplier spreads neighbours: which of `replicas` slots takes row `number`. As in eplb/replicas.
+ */
+#define DEAL_HASH(number, replicas) ((((uint32_t)(number)*2654435761u) >> 16) % (uint32_t)(replicas))
+
 /* x[t] += shared[t] + weight[t, 0] * result[place[t, 0]] + weight[t, 1] * ..., added in this order to one sum
  * that starts at shared[t] (or at 0), then added to x[t]. place < 0: no result for this choice. */
 struct combine {
@@ -307,6 +349,14 @@ struct kernels {
     /* out[n] = x[rows[n]] * scale[n]; scale NULL: all 1. rows and scale in host memory, out.rows of them. */
     enum status (*gather)(struct kernels *k, struct matrix out, struct matrix x, const int32_t *rows,
                           const float *scale);
+
+    enum status (*deal)(struct kernels *k, const struct deal *d);
+
+    /* Rows that were dealt to this rank, [N, deal_width(D)], by slot: order [N] their numbers, first
+     * [slots + 1], both backend memory, as expert_batch takes them. Empty places are left out; rows of a slot
+     * stay in their order. */
+    enum status (*group)(struct kernels *k, struct matrix arrivals, int width, int slots, int32_t *order,
+                         int32_t *first);
 
     enum status (*multiply_experts)(struct kernels *k, const struct expert_batch *b);
 

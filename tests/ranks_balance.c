@@ -133,6 +133,44 @@ static void logits_are_equal_while_experts_move_at_every_step(void **state)
     }
 }
 
+/* Rows of small batches in fixed places: the same bits, and the same figures as when counts are exchanged. */
+static void in_places(const char *model, const struct balance_options *balance, const uint64_t *wanted)
+{
+    struct rig_options options = {
+        .model = model, .comm = RIG_SHARED, .threads = 1, .tensor = 1, .balance = *balance};
+    int64_t rows[2], busiest[2];
+    uint64_t found[STEPS];
+    struct rig rig;
+
+    for (int i = 0; i < 2; i++) {
+        options.fixed = i == 1;
+        assert_all_ok(rig_open(&rig, &options));
+        run_steps(&rig, found);
+        assert_all((rig.engine.model.experts.fixed.room > 0) == options.fixed);
+        expect_equal(found, wanted);
+        rows[i] = rig.engine.model.experts.meter.all_rows;
+        busiest[i] = rig.engine.model.experts.meter.all_busiest;
+        rig_close(&rig);
+    }
+    assert_all(rows[0] == rows[1]);
+    assert_all(balance->on || busiest[0] == busiest[1]);
+}
+
+static void logits_are_equal_by_both_ways_of_dispatch(void **state)
+{
+    struct balance_options off = {0};
+
+    (void)state;
+    for (size_t i = ranks_size > 3; i < sizeof models / sizeof *models; i++) {
+        struct balance_options moving = forced(2, REPLICAS_AUTO);
+        uint64_t wanted[STEPS];
+
+        run_alone(models[i], wanted);
+        in_places(models[i], &off, wanted);
+        in_places(models[i], &moving, wanted);
+    }
+}
+
 static void a_damaged_expert_is_never_used(void **state)
 {
     struct balance_options balance = forced(3, REPLICAS_FLOW);
@@ -244,6 +282,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_equal_while_experts_move_at_every_step),
+        cmocka_unit_test(logits_are_equal_by_both_ways_of_dispatch),
         cmocka_unit_test(a_damaged_expert_is_never_used),
         cmocka_unit_test(ranks_that_disagree_move_nothing),
         cmocka_unit_test(illegal_moves_begin_nowhere),

@@ -48,7 +48,8 @@ enum status rig_open(struct rig *r, const struct rig_options *o)
                                      .max_sequences = SEQUENCES,
                                      .max_rows = ROWS,
                                      .max_wanted = ROWS,
-                                     .balance = o->balance};
+                                     .balance = o->balance,
+                                     .fixed = o->fixed};
 
     memset(r, 0, sizeof *r);
     if (o->comm != RIG_ALONE) {

@@ -18,6 +18,7 @@ struct rig_options {
     int tensor;
     int expert_ranks;
     struct balance_options balance;
+    bool fixed; /* rows of small batches go to experts in fixed places */
 };
 
 struct rig {

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/cpu_attend.h"
 #include "kernels/cpu/cpu_weight.h"
+#include "kernels/deal.h"
 #include "kernels/reference/reference_rows.h"
 
 /* Rough prices on one processor; they decide whether others are called and never what comes out. */
@@ -312,6 +313,8 @@ void cpu_stages_enter(struct kernels *table)
     table->attend = attend;
     table->route = route;
     table->gather = gather;
+    table->deal = deal_rows;
+    table->group = deal_group;
     table->multiply_experts = multiply_experts;
     table->activate = activate;
     table->add = add;

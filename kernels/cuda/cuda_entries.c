@@ -4,6 +4,7 @@
 #include "kernels/cuda/cuda_entries.h"
 
 #include "kernels/cuda/cuda_plan.h"
+#include "kernels/deal.h"
 
 static cudaStream_t stream_of(struct kernels *k)
 {
@@ -206,6 +207,22 @@ static enum status activate(struct kernels *k, struct matrix out, struct matrix 
     return STATUS_OK;
 }
 
+static enum status deal(struct kernels *k, const struct deal *d)
+{
+    TRY(deal_check(d));
+    CUDA_TRY(cuda_deal_rows(d, stream_of(k)));
+    return STATUS_OK;
+}
+
+static enum status group(struct kernels *k, struct matrix arrivals, int width, int slots, int32_t *order,
+                         int32_t *first)
+{
+    if (arrivals.columns != deal_width(width))
+        return FAIL(STATUS_BUG, "rows of %d numbers that travelled as %d", width, arrivals.columns);
+    CUDA_TRY(cuda_deal_group(arrivals, width, slots, order, first, stream_of(k)));
+    return STATUS_OK;
+}
+
 static enum status check_slot(const struct expert_batch *b, int slot)
 {
     const struct weight *gate_up = &b->gate_up[slot];
@@ -390,6 +407,8 @@ void cuda_entries_enter(struct kernels *k)
     k->attend = attend;
     k->route = route;
     k->gather = gather;
+    k->deal = deal;
+    k->group = group;
     k->multiply_experts = multiply_experts;
     k->activate = activate;
     k->add = add;

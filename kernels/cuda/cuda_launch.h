@@ -66,6 +66,13 @@ cudaError_t cuda_choose_route(const struct route *route, cudaStream_t s);
 cudaError_t cuda_choose_candidates(struct matrix logits, int keep, float *values, int32_t *columns,
                                    cudaStream_t s);
 
+/* -- cuda_deal.cu ------------------------------------------------------------------------------------------
+ */
+
+cudaError_t cuda_deal_rows(const struct deal *d, cudaStream_t s);
+cudaError_t cuda_deal_group(struct matrix arrivals, int width, int slots, int32_t *order, int32_t *first,
+                            cudaStream_t s);
+
 /* -- cuda_multiply.cu --------------------------------------------------------------------------------------
  */
 

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/reference/reference.h"
 
+#include "kernels/deal.h"
 #include "kernels/host.h"
 #include "kernels/reference/reference_attend.h"
 #include "kernels/reference/reference_choose.h"
@@ -94,6 +95,8 @@ enum status reference_open(struct kernels **out)
         .attend = reference_attend,
         .route = reference_choose_route,
         .gather = reference_rows_gather,
+        .deal = deal_rows,
+        .group = deal_group,
         .multiply_experts = reference_multiply_experts,
         .activate = reference_rows_activate,
         .add = reference_rows_add,
