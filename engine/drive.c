@@ -80,6 +80,7 @@ enum status drive_finish(struct engine *e, const struct scheduler *s, struct sum
     summary->backend = e->kernels->name;
     summary->comm = e->grid.world->kind;
     summary->balance = &e->balance;
+    summary->waits = model_waits(&e->model);
     summary->prompt_tokens = s->prompt_tokens;
     summary->generated_tokens = s->generated_tokens;
     summary->cached_tokens = s->cached_tokens;

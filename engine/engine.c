@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/engine.h"
 
+#include "comm/comm_alone.h"
 #include "comm/comm_staged.h"
 #include "comm/watch.h"
 #include "engine/base/log.h"
@@ -244,11 +245,15 @@ enum status engine_save(const struct engine *e)
     return placement_file_write(e->options.placement_file, &e->config, e->fingerprint, &e->placement);
 }
 
-/* Rows travel through host memory. */
+/* Rows travel through host memory, those of one rank alone not at all. */
 static enum status stage_rows(struct engine *e)
 {
     size_t world, group;
 
+    if (e->grid.ranks == 1) {
+        TRY(comm_alone_open(&e->grid.rows));
+        return comm_alone_open(&e->grid.group_rows);
+    }
     engine_sizes(e, &world, &group);
     TRY(comm_staged_open(e->grid.world, e->kernels, world, &e->staged[0]));
     TRY(comm_staged_open(e->grid.group, e->kernels, group, &e->staged[1]));

@@ -79,6 +79,26 @@ static enum status layer_forward(struct model *m, int layer, struct matrix x, st
     return k->add(k, x, result);
 }
 
+/* All layers, counting how often the host waits in a step that only decodes. */
+static enum status layers_forward(struct model *m, const struct batch *b, struct matrix x,
+                                  struct matrix normed)
+{
+    int64_t before = m->kernels->waits;
+
+    for (int layer = 0; layer < m->config->layers; layer++)
+        TRY(layer_forward(m, layer, x, normed));
+    if (b->piece_count == b->row_count) {
+        m->decode_layers += m->config->layers;
+        m->decode_waits += m->kernels->waits - before;
+    }
+    return STATUS_OK;
+}
+
+double model_waits(const struct model *m)
+{
+    return m->decode_layers > 0 ? (double)m->decode_waits / (double)m->decode_layers : 0;
+}
+
 enum status model_forward(struct model *m, const struct batch *b)
 {
     struct matrix x, normed;
@@ -94,8 +114,7 @@ enum status model_forward(struct model *m, const struct batch *b)
         TRY(experts_begin(&m->experts, &m->step, b));
     watch_enter(WATCH_EMBED, -1);
     TRY(embedding_forward(&m->embedding, &m->step, b, x));
-    for (int layer = 0; layer < m->config->layers; layer++)
-        TRY(layer_forward(m, layer, x, normed));
+    TRY(layers_forward(m, b, x, normed));
     watch_enter(WATCH_HEAD, -1);
     TRY(head_forward(&m->head, &m->step, b, x));
     if (m->config->expert_layers > 0)

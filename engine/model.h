@@ -27,6 +27,8 @@ struct model {
     struct head head;        /* results of the last forward at rank 0 */
     struct matrix x;         /* [own rows, D] the residual stream */
     struct matrix normed;    /* [own rows, D] */
+    int64_t decode_layers;   /* of steps in which every sequence has one row, and ... */
+    int64_t decode_waits;    /* ... times the host has waited for the backend in them */
     struct balance *balance; /* begins and ends every step; NULL: nothing does */
 };
 
@@ -50,5 +52,8 @@ void model_close(struct model *m);
 
 /* Collective over the world: applies the batch to the cache and runs it through all layers and the head. */
 enum status model_forward(struct model *m, const struct batch *b);
+
+/* How often the host of this rank has waited for its backend in a layer of a step that only decodes. */
+double model_waits(const struct model *m);
 
 #endif

@@ -137,6 +137,10 @@ enum status summary_write(const struct summary *s, const char *path)
 
     if (!all)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
+    if (json_object_set_new(all, "waits_per_layer", json_real(s->waits)) != 0) {
+        json_decref(all);
+        return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
+    }
     if (s->balance) {
         enum status status = add_balance(s->balance, all);
 

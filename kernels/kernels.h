@@ -267,6 +267,7 @@ struct kernels {
     int threads;
     enum dtype cache_dtype; /* F32 or BF16 */
     bool apart;             /* its memory is not the host's: rows travel by copies */
+    int64_t waits;          /* times the host has waited for queued work since the start */
     int64_t loose_products; /* made so far by a library that picks its order of sums by the shape: for their
                                rows the law does not hold */
 

@@ -70,7 +70,7 @@ static const struct options_row rows[] = {
      .help = "how copies of an expert share its rows; flow: so that the busiest rank has fewest rows; "
              "fewest: so that "
              "it has fewest experts to read; auto: what takes less time of these; even: by a hash, to "
-             "compare with"},
+             "compare with. On GPUs small batches take the hash for auto too"},
     {.name = "eplb-staging",
      .value = "N",
      .type = OPTIONS_WHOLE,

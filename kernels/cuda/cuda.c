@@ -171,6 +171,7 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
     c->row = row;
     *out = c;
     TRY(cuda_device_open(&c->device, request->device));
+    c->device.waits = &c->table.waits;
     TRY(cuda_spans_open(&c->spans, memory));
     TRY(open_blas(c, request));
     c->table = (struct kernels){.name = c->name,

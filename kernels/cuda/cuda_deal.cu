@@ -14,9 +14,9 @@ static __device__ __forceinline__ unsigned lanes_below(void)
     return (1u << lane_id()) - 1u;
 }
 
-static __device__ __forceinline__ int32_t *mark_of(struct matrix m, int width, int row)
+static __device__ __forceinline__ int32_t *mark_of(struct matrix m, int column, int row)
 {
-    return reinterpret_cast<int32_t *>(m.data + (size_t)row * m.stride + deal_mark(width));
+    return reinterpret_cast<int32_t *>(m.data + (size_t)row * m.stride + column);
 }
 
 /* The slot of choice i. */
@@ -29,7 +29,7 @@ static __device__ __forceinline__ int slot_of(const struct deal &d, const struct
 }
 
 /* A block of one warp for each rank: places, marks and counts of its slots. */
-static __global__ __launch_bounds__(WARP) void places(struct deal d, struct deal_table t)
+static __global__ __launch_bounds__(WARP) void places(struct deal d, struct deal_table t, int mark)
 {
     int rank = (int)blockIdx.x, choices = d.x.rows * d.choices, used = 0;
     int begin = t.rank_first[rank], end = t.rank_first[rank + 1];
@@ -43,12 +43,12 @@ static __global__ __launch_bounds__(WARP) void places(struct deal d, struct deal
 
         if (mine && place < d.room) {
             d.place[i] = rank * d.room + place;
-            *mark_of(d.out, d.x.columns, rank * d.room + place) = slot - begin;
+            *mark_of(d.out, mark, rank * d.room + place) = slot - begin;
         }
         used += __popc(taken);
     }
     for (int place = used + lane_id(); place < d.room; place += WARP)
-        *mark_of(d.out, d.x.columns, rank * d.room + place) = -1;
+        *mark_of(d.out, mark, rank * d.room + place) = -1;
     for (int slot = begin + lane_id(); slot < end; slot += WARP) {
         int count = 0;
 
@@ -70,14 +70,14 @@ static __global__ __launch_bounds__(THREADS) void carry(struct deal d)
 }
 
 /* A block of one warp for each slot: how many rows lower slots have, then its own in their order. */
-static __global__ __launch_bounds__(WARP) void group(struct matrix arrivals, int width, int slots,
+static __global__ __launch_bounds__(WARP) void group(struct matrix arrivals, int column, int slots,
                                                      int32_t *order, int32_t *first)
 {
     int slot = (int)blockIdx.x, next = 0;
 
     for (int row0 = 0; row0 < arrivals.rows; row0 += WARP) {
         int row = row0 + lane_id();
-        int mark = row < arrivals.rows ? *mark_of(arrivals, width, row) : -1;
+        int mark = row < arrivals.rows ? *mark_of(arrivals, column, row) : -1;
 
         next += __popc(__ballot_sync(GPU_WARP, mark >= 0 && mark < slot));
     }
@@ -85,7 +85,7 @@ static __global__ __launch_bounds__(WARP) void group(struct matrix arrivals, int
         first[slot] = next;
     for (int row0 = 0; slot < slots && row0 < arrivals.rows; row0 += WARP) {
         int row = row0 + lane_id();
-        bool mine = row < arrivals.rows && *mark_of(arrivals, width, row) == slot;
+        bool mine = row < arrivals.rows && *mark_of(arrivals, column, row) == slot;
         unsigned taken = __ballot_sync(GPU_WARP, mine);
 
         if (mine)
@@ -96,7 +96,8 @@ static __global__ __launch_bounds__(WARP) void group(struct matrix arrivals, int
 
 cudaError_t cuda_deal_rows(const struct deal *d, cudaStream_t s)
 {
-    cudaError_t error = GPU_LAUNCH(places, (unsigned)d->table->ranks, WARP, 0, s, *d, *d->table);
+    cudaError_t error =
+        GPU_LAUNCH(places, (unsigned)d->table->ranks, WARP, 0, s, *d, *d->table, deal_mark(d->x.columns));
 
     if (error != cudaSuccess || d->x.rows == 0)
         return error;
@@ -106,5 +107,6 @@ cudaError_t cuda_deal_rows(const struct deal *d, cudaStream_t s)
 cudaError_t cuda_deal_group(struct matrix arrivals, int width, int slots, int32_t *order, int32_t *first,
                             cudaStream_t s)
 {
-    return GPU_LAUNCH(group, (unsigned)slots + 1, WARP, 0, s, arrivals, width, slots, order, first);
+    return GPU_LAUNCH(group, (unsigned)slots + 1, WARP, 0, s, arrivals, deal_mark(width), slots, order,
+                      first);
 }

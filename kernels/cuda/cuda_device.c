@@ -90,6 +90,7 @@ void cuda_device_close(struct cuda_device *d)
 
 enum status cuda_device_wait(struct cuda_device *d)
 {
+    (*d->waits)++;
     CUDA_TRY(cudaStreamSynchronize(d->stream));
     d->used = 0;
     return STATUS_OK;
@@ -156,6 +157,7 @@ enum status cuda_device_bring(struct cuda_device *d, void *host, const void *dev
         TRY(take_ring(d, part, &at));
         CUDA_TRY(cudaMemcpyAsync(d->pinned + at, (const char *)device + done, part, cudaMemcpyDeviceToHost,
                                  d->stream));
+        (*d->waits)++;
         CUDA_TRY(cudaStreamSynchronize(d->stream));
         memcpy(to + done, d->pinned + at, part);
         d->used = at; /* everything before is done too, but a caller may still read its room */

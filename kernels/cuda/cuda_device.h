@@ -18,6 +18,7 @@ struct cuda_device {
     char *pinned;   /* [ring bytes] host side of the ring */
     char *mirror;   /* [ring bytes] device side */
     size_t used;    /* of the ring since the stream was last waited for */
+    int64_t *waits; /* of the host for the stream */
     float *partial; /* [CUDA_DEVICE_PARTIAL_FLOATS] results of attention not yet added up */
 };
 
