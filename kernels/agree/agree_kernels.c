@@ -471,7 +471,7 @@ static void check_hand(struct kernels *k, const struct hand *h, const float *out
 }
 
 /* By slot, in the order in which they arrived. */
-static void check_groups(struct kernels *k, const struct hand *h, struct matrix arrived, const float *out)
+static void check_grouped(struct kernels *k, const struct hand *h, struct matrix arrived, const float *out)
 {
     int next = 0, slots = h->most_local;
     int32_t *order_there = agree_numbers(k, NULL, (size_t)arrived.rows);
@@ -524,7 +524,7 @@ static void check_deal(struct kernels *reference, struct kernels *k)
         content = agree_content(backend, &out);
         place[i] = agree_bring(backend, deal.place, choices);
         check_hand(backend, &h, content, place[i], agree_bring(backend, deal.counts, (size_t)h.slots));
-        check_groups(backend, &h, out.view, content);
+        check_grouped(backend, &h, out.view, content);
     }
     for (size_t i = 0; i < choices; i++)
         agree_number(k, "a place", place[1][i], place[0][i]);
