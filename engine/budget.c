@@ -54,6 +54,11 @@ static void plan_exchanges(struct budget_rank *r, const struct engine *e, const 
     r->backend = place->real->own_bytes;
     if (!place->real->apart)
         return;
+    if (e->grid.ranks == 1) { /* its rows travel nowhere */
+        r->host = r->exchanges;
+        r->exchanges = 0;
+        return;
+    }
     r->host = r->exchanges + comm_staged_host_bytes(world) + comm_staged_host_bytes(group);
     r->exchanges = comm_staged_bytes(world) + comm_staged_bytes(group);
 }
