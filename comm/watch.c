@@ -113,6 +113,12 @@ void watch_enter(enum watch_phase phase, int layer)
     atomic_store_explicit(&seat->heartbeat, beat + 1, memory_order_release);
 }
 
+void watch_place(enum watch_phase *phase, int *layer)
+{
+    *phase = (enum watch_phase)atomic_load_explicit(&seat->phase, memory_order_relaxed);
+    *layer = atomic_load_explicit(&seat->layer, memory_order_relaxed);
+}
+
 void watch_times(int64_t *out, int64_t *waiting)
 {
     memcpy(out, spent, sizeof spent);

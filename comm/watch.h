@@ -35,6 +35,9 @@ void watch_leave(void);
 /* This process enters a phase of a layer (-1: of no layer). Also adds up the time spent in each phase. */
 void watch_enter(enum watch_phase phase, int layer);
 
+/* Where this process is: the last watch_enter. */
+void watch_place(enum watch_phase *phase, int *layer);
+
 /* Nanoseconds spent in each phase since watch_clear_times; out [WATCH_PHASE_COUNT]. Waiting inside comm calls
  * is counted in the phase that waits, and once more in *waiting. */
 void watch_times(int64_t *out, int64_t *waiting);

@@ -5,7 +5,7 @@
 
 #include "comm/comm_mpi.h"
 #include "comm/comm_shared.h"
-#include "comm/comm_staged.h"
+#include "comm/comm_device.h"
 #include "kernels/counting.h"
 
 #include <string.h>
@@ -54,13 +54,9 @@ static void plan_exchanges(struct budget_rank *r, const struct engine *e, const 
     r->backend = place->real->own_bytes;
     if (!place->real->apart)
         return;
-    if (e->grid.ranks == 1) { /* its rows travel nowhere */
-        r->host = r->exchanges;
-        r->exchanges = 0;
-        return;
-    }
-    r->host = r->exchanges + comm_staged_host_bytes(world) + comm_staged_host_bytes(group);
-    r->exchanges = comm_staged_bytes(world) + comm_staged_bytes(group);
+    r->host = r->exchanges + comm_device_host_bytes(e->grid.ranks, world) +
+              comm_device_host_bytes(e->grid.tensor, group);
+    r->exchanges = comm_device_bytes(e->grid.ranks, world) + comm_device_bytes(e->grid.tensor, group);
 }
 
 /* What is free, as engine_size_cache would find it, when `taken` bytes of a rank's memory are not. */

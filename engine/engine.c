@@ -3,8 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/engine.h"
 
-#include "comm/comm_alone.h"
-#include "comm/comm_staged.h"
+#include "comm/comm_device.h"
 #include "comm/watch.h"
 #include "engine/base/log.h"
 #include "engine/placement_file.h"
@@ -245,20 +244,19 @@ enum status engine_save(const struct engine *e)
     return placement_file_write(e->options.placement_file, &e->config, e->fingerprint, &e->placement);
 }
 
-/* Rows travel through host memory, those of one rank alone not at all. */
-static enum status stage_rows(struct engine *e)
+/* Rows that lie in the backend's own memory. */
+static enum status connect_devices(struct engine *e)
 {
     size_t world, group;
 
-    if (e->grid.ranks == 1) {
-        TRY(comm_alone_open(&e->grid.rows));
-        return comm_alone_open(&e->grid.group_rows);
-    }
     engine_sizes(e, &world, &group);
-    TRY(comm_staged_open(e->grid.world, e->kernels, world, &e->staged[0]));
-    TRY(comm_staged_open(e->grid.group, e->kernels, group, &e->staged[1]));
-    e->grid.rows = e->staged[0];
-    e->grid.group_rows = e->staged[1];
+    TRY(comm_device_open(e->options.exchange, e->kernels, e->grid.world, world, &e->apart[0]));
+    TRY(comm_device_open_part(e->kernels, e->grid.group, e->apart[0], e->grid.my_group, group, &e->apart[1]));
+    if (e->grid.ranks > 1)
+        log_line(LOG_INFO, "rows go from device to device %s",
+                 strcmp(e->apart[0]->kind, "nccl") == 0 ? "by NCCL" : "through host memory");
+    e->grid.rows = e->apart[0];
+    e->grid.group_rows = e->apart[1];
     return STATUS_OK;
 }
 
@@ -267,7 +265,7 @@ enum status engine_load(struct engine *e, struct comm *world, struct comm *group
     e->kernels = k;
     TRY(grid_open(&e->grid, world, group, e->options.tensor, e->options.expert_ranks));
     if (k->apart)
-        TRY(stage_rows(e));
+        TRY(connect_devices(e));
     watch_enter(WATCH_LOAD, -1);
     return weights_open(&e->weights, &e->config, &e->grid, &e->placement, &e->tensors, k);
 }
@@ -292,9 +290,9 @@ void engine_close(struct engine *e)
     model_close(&e->model);
     kv_cache_close(&e->kv);
     weights_close(&e->weights);
-    for (int i = 0; i < 2; i++)
-        if (e->staged[i])
-            e->staged[i]->close(e->staged[i]);
+    for (int i = 1; i >= 0; i--)
+        if (e->apart[i])
+            e->apart[i]->close(e->apart[i]);
     tensor_set_close(&e->tensors);
     arena_close(&e->arena);
     memset(e, 0, sizeof *e);

@@ -9,6 +9,7 @@
 #ifndef ENGINE_H
 #define ENGINE_H
 
+#include "comm/comm_device.h"
 #include "comm/grid.h"
 #include "engine/balance.h"
 #include "engine/config.h"
@@ -30,8 +31,9 @@ struct engine_options {
     int max_rows;
     int max_wanted; /* rows of a batch that can want logits; 0: max_sequences and some more */
     struct balance_options balance;
-    const char *placement_file; /* where experts lie, from run to run; NULL: none */
-    bool fixed;                 /* tests: small batches go to experts in fixed places on any backend */
+    enum comm_device_way exchange; /* of rows in the memory of devices */
+    const char *placement_file;    /* where experts lie, from run to run; NULL: none */
+    bool fixed;                    /* tests: small batches go to experts in fixed places on any backend */
 };
 
 struct engine {
@@ -49,7 +51,7 @@ struct engine {
     struct batch batch;
     struct kernels *kernels; /* not owned */
     struct comm
-        *staged[2];       /* exchanges of rows for a backend whose memory is apart: world, group; else NULL */
+        *apart[2];        /* exchanges of rows for a backend whose memory is apart: world, group; else NULL */
     int pages;            /* of a data group's pool */
     int max_positions;    /* of a request */
     uint64_t fingerprint; /* of configuration and tensor headers: equal on all ranks of a run */
@@ -67,7 +69,8 @@ void engine_sizes(const struct engine *e, size_t *world, size_t *group);
  */
 enum status engine_place(struct engine *e, struct comm *world);
 
-/* The weights of this rank. Not collective: a rank can fail alone, so agree before going on. */
+/* The weights of this rank. Collective where devices are connected, else not: a rank can fail alone, so agree
+ * before going on. */
 enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k);
 
 /* Bytes that the buffers of a step will take on this rank beside the cache; needs weights_share. */

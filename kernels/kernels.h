@@ -262,6 +262,8 @@ struct combine {
     int choices;
 };
 
+struct comm;
+
 struct kernels {
     const char *name; /* "cpu (avx2, 2 threads)", for the log; lives as long as the table */
     int threads;
@@ -275,6 +277,13 @@ struct kernels {
     size_t total_bytes;   /* of its memory, all of it */
     size_t foreign_bytes; /* that the driver and others had taken when the table was opened */
     size_t own_bytes;     /* that the backend takes for itself beside what is asked of alloc */
+
+    /* Exchanges (comm/comm.h) of rows in this backend's memory that go from device to device; NULL: it has
+     * none. Collective over the ranks of `inner`, which is not owned and may be used beside them, and over
+     * those of `whole`: NULL, or exchanges opened so by more ranks, of which those with this `part` are a
+     * group. Up to `most` bytes arrive in one call. `whole` is closed last. */
+    enum status (*open_exchange)(struct kernels *k, struct comm *inner, struct comm *whole, int part,
+                                 size_t most, struct comm **out);
 
     /* -- memory: taken at start, given back by close
      * ------------------------------------------------------------- */

@@ -40,10 +40,9 @@ static enum status find_module(char *path, size_t bytes)
 }
 
 /* A function of the module, which stays loaded. */
-static enum status find_entry(const char *file, const char *name, void **entry)
+static enum status find_entry(const char *file, const char *name, void **module, void **entry)
 {
     char path[PATH_MAX];
-    void *module;
 
     if (!file) {
         if (!has_driver())
@@ -51,10 +50,10 @@ static enum status find_entry(const char *file, const char *name, void **entry)
         TRY(find_module(path, sizeof path));
         file = path;
     }
-    module = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-    if (!module)
+    *module = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    if (!*module)
         return FAIL(STATUS_UNAVAILABLE, "%s", dlerror());
-    *entry = dlsym(module, name);
+    *entry = dlsym(*module, name);
     if (!*entry)
         return FAIL(STATUS_UNAVAILABLE, "%s has no %s: it is no module of this program", file, name);
     return STATUS_OK;
@@ -65,9 +64,9 @@ static enum status find_entry(const char *file, const char *name, void **entry)
 enum status module_list_cuda(const char *file, struct module_devices *out)
 {
     enum status (*list)(struct module_devices * out);
-    void *entry;
+    void *module, *entry;
 
-    TRY(find_entry(file, "cuda_list", &entry));
+    TRY(find_entry(file, "cuda_list", &module, &entry));
     memcpy(&list, &entry, sizeof list);
     return list(out);
 }
@@ -75,9 +74,14 @@ enum status module_list_cuda(const char *file, struct module_devices *out)
 enum status module_open_cuda(const char *file, const struct module_request *request, struct kernels **out)
 {
     enum status (*open)(const struct module_request *request, struct kernels **out);
-    void *entry;
+    struct kernels *k;
+    void *module, *entry;
 
-    TRY(find_entry(file, "cuda_open", &entry));
+    TRY(find_entry(file, "cuda_open", &module, &entry));
     memcpy(&open, &entry, sizeof open);
-    return open(request, out);
+    TRY(open(request, &k));
+    entry = dlsym(module, "comm_nccl_open"); /* NULL: built without */
+    memcpy(&k->open_exchange, &entry, sizeof entry);
+    *out = k;
+    return STATUS_OK;
 }

@@ -36,7 +36,7 @@ struct module_request {
 
 /* The cuda backend out of `file`; NULL: switchyard-cuda.so beside the program or where it is installed.
  * STATUS_UNAVAILABLE says why there is none: no driver, no module, no device, ... The table's close leaves
- * the module loaded. */
+ * the module loaded. It has open_exchange where the build found NCCL. */
 enum status module_open_cuda(const char *file, const struct module_request *request, struct kernels **out);
 
 #endif

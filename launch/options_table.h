@@ -185,6 +185,7 @@ struct options {
     int cpu_path;            /* enum options_path */
     int threads;             /* 0: chosen by topology */
     int comm;                /* enum options_comm */
+    int device_exchange;     /* enum comm_device_way */
     int tensor_parallel_size;
     int expert_parallel_size; /* 0: all ranks */
 

@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/options_table.h"
 
+#include "comm/comm_device.h"
+
 static const struct options_word backends[] = {{"auto", OPTIONS_BACKEND_AUTO},
                                                {"reference", OPTIONS_BACKEND_REFERENCE},
                                                {"cpu", OPTIONS_BACKEND_CPU},
@@ -15,6 +17,9 @@ static const struct options_word paths[] = {{"auto", OPTIONS_PATH_AUTO},
                                             {NULL, 0}};
 static const struct options_word comms[] = {
     {"auto", OPTIONS_COMM_AUTO}, {"mpi", OPTIONS_COMM_MPI}, {"shared", OPTIONS_COMM_SHARED}, {NULL, 0}};
+
+static const struct options_word exchanges[] = {
+    {"auto", COMM_DEVICE_AUTO}, {"nccl", COMM_DEVICE_NCCL}, {"host", COMM_DEVICE_HOST}, {NULL, 0}};
 
 static const struct options_row rows[] = {
     {.name = "tensor-parallel-size",
@@ -54,6 +59,15 @@ static const struct options_row rows[] = {
      .help =
          "what computes; reference: plain C in single precision, the slow definition of right; cuda: one GPU "
          "for each rank; auto: cuda where every rank has a GPU, else cpu"},
+    {.name = "device-exchange",
+     .value = "auto|nccl|host",
+     .type = OPTIONS_WORD,
+     .words = exchanges,
+     .preset = "auto",
+     .field = OPTIONS_FIELD(device_exchange),
+     .commands = OPTIONS_COMPUTING,
+     .help = "how rows go from GPU to GPU; nccl: by NCCL; host: through pinned host memory and --comm, for "
+             "machines where NCCL does not work; auto: nccl where the build has it"},
     {.name = "cuda-module",
      .value = "FILE",
      .type = OPTIONS_STRING,

@@ -3,7 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/selftest.h"
 
-#include "comm/comm_staged.h"
+#include "comm/comm_device.h"
 #include "engine/bandwidth.h"
 #include "kernels/agree/agree_attention.h"
 #include "kernels/agree/agree_kernels.h"
@@ -22,8 +22,8 @@ enum { LEAST_EXCHANGE = 4096, EXCHANGE_STEP = 16 };
 struct selftest {
     struct session session;
     struct agree_backend backend;
-    struct comm *rows; /* exchanges of the backend's memory; `staged` or the world */
-    struct comm *staged;
+    struct comm *rows; /* exchanges of the backend's memory; `apart` or the world */
+    struct comm *apart;
     FILE *out;                           /* rank 0, for lines of text; NULL: none */
     json_t *checks, *memory, *exchanges; /* rank 0 */
 };
@@ -77,8 +77,9 @@ static enum status open_exchanges(struct selftest *t)
     t->rows = s->world;
     if (!s->kernels->apart)
         return STATUS_OK;
-    TRY(comm_staged_open(s->world, s->kernels, most, &t->staged));
-    t->rows = t->staged;
+    TRY(comm_device_open((enum comm_device_way)s->options->device_exchange, s->kernels, s->world, most,
+                         &t->apart));
+    t->rows = t->apart;
     return STATUS_OK;
 }
 
@@ -276,7 +277,7 @@ int selftest_run(const struct options *o, const struct environment *environment)
     static struct selftest t;
     enum status status = run(&t, o, environment);
 
-    if (t.staged)
-        t.staged->close(t.staged);
+    if (t.apart)
+        t.apart->close(t.apart);
     return session_close(&t.session, status);
 }

@@ -197,6 +197,7 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .max_sequences = o->max_num_seqs,
                                    .max_rows = o->max_num_batched_tokens,
                                    .balance = balance_of(&o->balancer),
+                                   .exchange = (enum comm_device_way)o->device_exchange,
                                    .placement_file = o->balancer.placement};
 }
 

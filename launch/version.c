@@ -48,5 +48,6 @@ void version_print(FILE *out)
     fprintf(out, "libraries  hwloc %s, jansson %s, PCRE2 %.*s, utf8proc %s\n", topology_library(),
             jansson_version_str(), (int)strcspn(pcre2, " "), pcre2, utf8proc_version());
     print_backends(out);
-    fputs("exchanges  alone, mpi, shared\ncuda       " SWITCHYARD_CUDA "\nnccl       no\n", out);
+    fputs("exchanges  alone, mpi, shared\ncuda       " SWITCHYARD_CUDA "\nnccl       " SWITCHYARD_NCCL "\n",
+          out);
 }

@@ -9,11 +9,14 @@
 #include "engine/base/arena.h"
 #include "engine/base/clock.h"
 #include "tests/ranks.h"
+#ifdef RANKS_COMM_DEVICE
+#include "tests/hostgpu/hosted.h"
+#endif
 
 enum { MOST = 200000, LIMIT = 64, ROUNDS = 1200, PIECE = RELAY_FIRST + 100 };
 
 /* node_limit: what is really one node behaves as several. */
-enum way { BY_MPI, BY_MPI_IN_PIECES, BY_SHARED };
+enum way { BY_MPI, BY_MPI_IN_PIECES, BY_SHARED, BY_DEVICE };
 
 static uint64_t state;       /* of the random numbers that all ranks draw alike */
 static uint64_t local_state; /* of those that differ */
@@ -52,6 +55,9 @@ static size_t draw_size(size_t most)
     return (size_t)draw((int)(kind < 9 ? small : most) + 1);
 }
 
+/* Between emulated devices: the program is built a second time for it. The first line is the whole. */
+static enum status open_device(MPI_Comm mpi, size_t most, struct comm **out);
+
 static enum status open_comm(enum way way, int node_limit, MPI_Comm mpi, size_t most, struct comm **out)
 {
     switch (way) {
@@ -61,6 +67,8 @@ static enum status open_comm(enum way way, int node_limit, MPI_Comm mpi, size_t 
         return comm_mpi_open_in_pieces(mpi, most, PIECE, out);
     case BY_SHARED:
         return comm_shared_open_divided(mpi, most, node_limit, out);
+    case BY_DEVICE:
+        return open_device(mpi, most, out);
     }
     return STATUS_BUG;
 }
@@ -83,6 +91,19 @@ struct line {
 
 static struct line lines[2];
 static unsigned round_number;
+
+static enum status open_device(MPI_Comm mpi, size_t most, struct comm **out)
+{
+#ifdef RANKS_COMM_DEVICE
+    struct comm *whole = lines[0].comm, *inner;
+
+    TRY(comm_mpi_open(mpi, most, &inner));
+    return hosted_open(inner, whole, ranks_rank / 2, ranks_rank, most, out);
+#else
+    (void)mpi, (void)most, (void)out;
+    return STATUS_BUG;
+#endif
+}
 
 static unsigned key_of(int from, int to)
 {
@@ -223,6 +244,10 @@ static void do_reduce(struct line *line)
     int64_t values[COMM_REDUCE_LIMIT];
     int64_t wanted[COMM_REDUCE_LIMIT] = {0};
 
+    if (strcmp(c->kind, "nccl") == 0) {
+        assert_int_equal(c->reduce(c, operation, values, count), STATUS_BUG);
+        return;
+    }
     next_result(line);
     for (int r = 0; r < c->size; r++)
         for (int i = 0; i < count; i++) {
@@ -329,6 +354,35 @@ static void exchange_at_random(enum way way, int node_limit, int rounds)
     MPI_Comm_free(&pair);
 }
 
+#ifdef RANKS_COMM_DEVICE
+static void devices_deliver_every_byte(void **unused)
+{
+    (void)unused;
+    exchange_at_random(BY_DEVICE, 0, ROUNDS / 4);
+}
+
+/* As between processes: too much for one is refused by all, and nothing is sent. */
+static void too_many_bytes_for_a_device_are_refused_by_all_alike(void **unused)
+{
+    size_t bytes[LIMIT * LIMIT] = {0};
+    size_t whole = 1001;
+    struct comm *c;
+    const void *got;
+
+    (void)unused;
+    memset(lines, 0, sizeof lines);
+    assert_all_ok(open_comm(BY_DEVICE, 0, MPI_COMM_WORLD, 1000, &c));
+    bytes[ranks_size - 1] = 1001;
+    assert_all(c->exchange(c, NULL, bytes, &got) == STATUS_BUG);
+    assert_all(strstr(status_text(), "1001") && strstr(status_text(), "1000"));
+    bytes[0] = 0;
+    assert_all(c->broadcast(c, 0, NULL, &whole, &got) == STATUS_BUG);
+    assert_all(strstr(status_text(), "1001") && strstr(status_text(), "1000"));
+    memset(bytes, 0, sizeof bytes);
+    assert_all_ok(c->exchange(c, NULL, bytes, &got)); /* and the group still works */
+    c->close(c);
+}
+#else
 static void mpi_delivers_every_byte(void **unused)
 {
     (void)unused;
@@ -451,9 +505,15 @@ static void a_group_of_one_copies_nothing(void **unused)
     c->close(c);
 }
 
+#endif
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+#ifdef RANKS_COMM_DEVICE
+        cmocka_unit_test(devices_deliver_every_byte),
+        cmocka_unit_test(too_many_bytes_for_a_device_are_refused_by_all_alike),
+#else
         cmocka_unit_test(a_group_of_one_copies_nothing),
         cmocka_unit_test(mpi_delivers_every_byte),
         cmocka_unit_test(messages_in_pieces_arrive_whole),
@@ -462,6 +522,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(both_kinds_agree),
         cmocka_unit_test(too_many_bytes_are_refused_by_all_alike),
         cmocka_unit_test(a_window_that_does_not_fit_is_refused_in_words),
+#endif
     };
 
     if (arena_open(&memory, "what is sent", MOST) != STATUS_OK ||

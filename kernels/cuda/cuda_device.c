@@ -88,10 +88,24 @@ void cuda_device_close(struct cuda_device *d)
     *d = (struct cuda_device){0};
 }
 
+void cuda_device_share(struct cuda_device *d, enum status (*settle)(void *owner), void *owner)
+{
+    d->settle = settle;
+    d->owner = owner;
+}
+
+static enum status settle(struct cuda_device *d)
+{
+    if (d->settle)
+        return d->settle(d->owner);
+    CUDA_TRY(cudaStreamSynchronize(d->stream));
+    return STATUS_OK;
+}
+
 enum status cuda_device_wait(struct cuda_device *d)
 {
     (*d->waits)++;
-    CUDA_TRY(cudaStreamSynchronize(d->stream));
+    TRY(settle(d));
     d->used = 0;
     return STATUS_OK;
 }
@@ -158,7 +172,7 @@ enum status cuda_device_bring(struct cuda_device *d, void *host, const void *dev
         CUDA_TRY(cudaMemcpyAsync(d->pinned + at, (const char *)device + done, part, cudaMemcpyDeviceToHost,
                                  d->stream));
         (*d->waits)++;
-        CUDA_TRY(cudaStreamSynchronize(d->stream));
+        TRY(settle(d));
         memcpy(to + done, d->pinned + at, part);
         d->used = at; /* everything before is done too, but a caller may still read its room */
         done += part;

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ class Program:
 
     def __init__(self, program, mpiexec, module):
         self.program, self.mpiexec, self.module = program, mpiexec, module
+        told = subprocess.run([program, "--version"], capture_output=True, timeout=60, check=True).stdout.decode()
+        self.exchange = "host" if "nccl       no" in told else "nccl"
 
     def run(self, ranks, *options, text="", order="random", seed=1):
         """What it wrote to stdout; the test ends if it failed."""
@@ -61,8 +64,9 @@ def lines_of(gold):
             {"id": 2, "prompt_token_ids": prompt[4:20], "max_tokens": 5, "seed": 6, "top_k": 8, "ignore_eos": True}]
 
 
-def check_model(program, name, *more, layouts=LAYOUTS):
+def check_model(program, name, *more, layouts=LAYOUTS, exchange=None):
     """One golden checkpoint over some layouts."""
+    more = ("--device-exchange", exchange or program.exchange, *more)
     model = GOLDEN / name
     gold = json.loads((model / "gold.json").read_text())
     lines = lines_of(gold)
@@ -73,7 +77,7 @@ def check_model(program, name, *more, layouts=LAYOUTS):
         first = first or found
         if found != first:
             fail(f"{name} on {ranks} ranks {layout}, order {order}: {found}, on one rank {first}")
-        print(f"  equal: {name} on {ranks} devices {layout}, streams {order}")
+        print(f"  equal: {name} on {ranks} devices {layout}, streams {order}, rows by {more[1]}", flush=True)
     if first[0] != gold["greedy"] and first[0] != program.tokens(1, model, lines, "--max-num-seqs", 4, backend="cpu")[0]:
         fail(f"{name}: greedy tokens {first[0]}, transformers has {gold['greedy']}")
 
@@ -82,6 +86,7 @@ def families(program):
     """A checkpoint of each family and format."""
     for name in ("llama4_b", "qwen3moe_b", "mixtral_f16", "olmoe", "glm4moe", "qwen3moe_fp8block"):
         check_model(program, name)
+    check_model(program, "llama4_b", exchange="host")
 
 
 def balancer(program):
@@ -96,7 +101,10 @@ def waits(program):
     lines = [{"id": i, "prompt_token_ids": [1, 2, 3 + i], "max_tokens": 9, "temperature": 0, "ignore_eos": True} for i in range(3)]
     with tempfile.TemporaryDirectory() as folder:
         stats = pathlib.Path(folder) / "stats.json"
-        for ranks, order, options, least, most in ((1, "random", (), 0, 0), (1, "eager", MOVING, 0, 0), (2, "random", (), 0, 1),
+        several = [(2, "random", ("--device-exchange", "host"), 0, 1)]
+        if program.exchange == "nccl":
+            several += [(2, "random", (), 0, 0), (4, "lazy", ("-tp", "2"), 0, 0)]
+        for ranks, order, options, least, most in ((1, "random", (), 0, 0), (1, "eager", MOVING, 0, 0), *several,
                                                    (1, "lazy", (*MOVING, "--eplb-dispatch", "flow"), 0.5, 3)):
             program.tokens(ranks, GOLDEN / "llama4_b", lines, "--stats", stats, *options, order=order)
             found = json.loads(stats.read_text())["waits_per_layer"]
@@ -255,6 +263,58 @@ def devices(program):
            "ranks 0 and 2 of this machine were both given GPU 0000:04:00.0 and no other" in told, told)
 
 
+def rank_process(run, rank):
+    """The process of a rank of this run, which Open MPI and MPICH tell in its environment."""
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            words = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            family = (entry / "stat").read_text().rsplit(")", 1)[1].split()[3] if words else ""
+            name = (entry / "comm").read_text().strip() if words else ""
+        except OSError:
+            continue
+        if name == "switchyard" and family == str(run.pid) and {f"OMPI_COMM_WORLD_RANK={rank}".encode(), f"PMI_RANK={rank}".encode()} & set(words):
+            return int(entry.name)
+    fail(f"no process of rank {rank}")
+    return 0
+
+
+def ends(program, signal_sent):
+    """Three ranks at work, of which the last is struck; (exit code, stderr, what was struck)."""
+    prompt = json.loads((GOLDEN / "llama4_b" / "gold.json").read_text())["prompt"]
+    run = subprocess.Popen([program.mpiexec, "-n", "3", program.program, "generate", "--model", GOLDEN / "llama4_b", "--backend",
+                            "cuda", "--cuda-module", program.module, "--input", "jsonl", "--device-exchange", "nccl",
+                            "--kv-cache-memory", "4M", "--watchdog-timeout", "4"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, start_new_session=True)
+    run.stdin.write(json.dumps({"id": 0, "prompt_token_ids": prompt, "max_tokens": 400, "ignore_eos": True}).encode() + b"\n")
+    run.stdin.close()
+    run.stdin = None
+    run.stdout.readline()
+    struck = rank_process(run, 2)
+    os.kill(struck, signal_sent)
+    try:
+        told = run.communicate(timeout=60)[1].decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        fail(f"still running 60 s after signal {signal_sent}")
+    try:
+        os.kill(struck, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    return run.returncode, told
+
+
+def faults(program):
+    """A rank dies or stands still while others wait for its rows: all end, and rank and call are named."""
+    if program.exchange != "nccl":
+        print("skipped: faults (this build has no NCCL)")
+        sys.exit(77)
+    for struck in (signal.SIGSTOP, signal.SIGKILL):
+        code, told = ends(program, struck)
+        expect(f"{struck.name}: the run ends and names the rank", code != 0 and "rank 2" in told, told)
+        if struck == signal.SIGSTOP:
+            expect("the call is named", "NCCL is aborted; under way: " in told and " of layer " in told, told)
+
+
 NEAR = 0.02
 
 
@@ -293,7 +353,7 @@ def memory(program):
            in told, told)
 
 
-CASES = {case.__name__: case for case in (families, balancer, waits, products, exact, fallback, selftest, devices, memory)}
+CASES = {case.__name__: case for case in (faults, families, balancer, waits, products, exact, fallback, selftest, devices, memory)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:

@@ -236,7 +236,7 @@ def version(program):
     for line in (r"switchyard \d+\.\d+\.\d+", r"compiler +(gcc|.*[Cc]lang) ?\d+.*", r"mpi +(Open MPI|MPICH) \d+\.\d+.*",
                  r"libraries +hwloc \d\S*, jansson \d\S*, PCRE2 \d\S*, utf8proc \d\S*",
                  r"backends +reference, cpu \(portable.*; this machine: \w+\)", r"exchanges +alone, mpi, shared",
-                 r"cuda +no", r"nccl +no"):
+                 r"cuda +(yes, with|no: ).*", r"nccl +(no|\d+\.\d+\.\d+)"):
         expect(f"--version has {line}", re.search(f"^{line}$", text, re.M) is not None)
     done = program.run(3, "--version")
     expect("three ranks say it once", done.returncode == 0 and done.stdout.decode() == text)

@@ -1,0 +1,48 @@
+/* comm_device.c - exchanges of rows that lie in a backend's own memory, by the best way that there is
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "comm/comm_device.h"
+
+#include "comm/comm_alone.h"
+#include "comm/comm_staged.h"
+
+#include <string.h>
+
+enum status comm_device_open(enum comm_device_way way, struct kernels *k, struct comm *inner, size_t most,
+                             struct comm **out)
+{
+    int64_t able = k->open_exchange != NULL;
+
+    TRY(inner->reduce(inner, COMM_MIN, &able, 1));
+    if (way == COMM_DEVICE_NCCL && !able)
+        return FAIL(
+            STATUS_USAGE,
+            "--device-exchange nccl: the %s backend of this build (on one rank at least) has no NCCL; "
+            "use auto or host",
+            k->name);
+    if (inner->size == 1)
+        return comm_alone_open(out);
+    if (able && way != COMM_DEVICE_HOST)
+        return k->open_exchange(k, inner, NULL, 0, most, out);
+    return comm_staged_open(inner, k, most, out);
+}
+
+enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct comm *whole, int part,
+                                  size_t most, struct comm **out)
+{
+    if (inner->size == 1) /* and so has every other part */
+        return comm_alone_open(out);
+    if (strcmp(whole->kind, "nccl") == 0)
+        return k->open_exchange(k, inner, whole, part, most, out);
+    return comm_staged_open(inner, k, most, out);
+}
+
+size_t comm_device_bytes(int size, size_t most)
+{
+    return size > 1 ? comm_staged_bytes(most) : 0;
+}
+
+size_t comm_device_host_bytes(int size, size_t most)
+{
+    return size > 1 ? comm_staged_host_bytes(most) : 0;
+}

@@ -1,0 +1,29 @@
+/* comm_device.h - exchanges of rows that lie in a backend's own memory, by the best way that there is
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * From device to device where the backend can (kernels->open_exchange), else through host memory
+ * (comm/comm_staged). A group of one rank exchanges nothing, so there rows stay where they are. */
+#ifndef COMM_DEVICE_H
+#define COMM_DEVICE_H
+
+#include "comm/comm.h"
+#include "kernels/kernels.h"
+
+enum comm_device_way { COMM_DEVICE_AUTO, COMM_DEVICE_NCCL, COMM_DEVICE_HOST };
+
+/* Collective over `inner`, which is not owned and may be used beside it. COMM_DEVICE_NCCL on a backend or in
+ * a build without it: STATUS_USAGE. */
+enum status comm_device_open(enum comm_device_way way, struct kernels *k, struct comm *inner, size_t most,
+                             struct comm **out);
+
+/* The same way for a part of the ranks of `whole`, which was opened so and is closed later; collective over
+ * `whole`. Ranks of equal `part` are those of `inner`. */
+enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct comm *whole, int part,
+                                  size_t most, struct comm **out);
+
+/* Of the device, whichever way; of the host at most. What NCCL takes for itself is not known here. */
+size_t comm_device_bytes(int size, size_t most);
+size_t comm_device_host_bytes(int size, size_t most);
+
+#endif

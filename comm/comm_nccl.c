@@ -1,0 +1,308 @@
+/* comm_nccl.c - exchanges of rows between the devices of the ranks, by NCCL on the backend's own stream
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "comm/comm_nccl.h"
+
+#include "comm/comm_nccl_team.h"
+#include "comm/layout.h"
+#include "engine/base/arena.h"
+#include "kernels/cuda/cuda_entries.h"
+
+#include <string.h>
+
+enum {
+    PARTS = 3,
+    ARENA_LEAST = 64 << 10,
+    ARENA_PER_RANK = 256
+}; /* what arrived is good until the second next call */
+
+struct nccl {
+    struct comm table; /* first, so that a pointer to the table is one to this */
+    struct arena arena;
+    struct kernels *kernels;
+    struct comm *inner;
+    struct comm_nccl_team *team; /* of the whole, in whose memory it lies */
+    struct comm_nccl_team own;   /* of the whole alone */
+    int member;                  /* of the team */
+    size_t most;
+    struct layout layout;
+    int32_t *whole_rank;  /* [size] */
+    size_t *out, *in;     /* [size] bytes to and from each rank */
+    void *arrived[PARTS]; /* [most] of the device */
+    int next;
+};
+
+static struct nccl *nccl_of(struct comm *c)
+{
+    return (struct nccl *)(void *)c;
+}
+
+static ncclComm_t communicator(const struct nccl *n)
+{
+    return n->team->member[n->member];
+}
+
+static cudaStream_t stream(const struct nccl *n)
+{
+    return n->team->device->stream;
+}
+
+static void note_peer(const struct nccl *n, struct comm_nccl_call *call, int rank)
+{
+    int peer = n->whole_rank[rank];
+
+    if (call->peers == 0)
+        call->least = call->most = peer;
+    call->least = peer < call->least ? peer : call->least;
+    call->most = peer > call->most ? peer : call->most;
+    call->peers++;
+}
+
+static char *next_arrivals(struct nccl *n)
+{
+    char *to = n->arrived[n->next];
+
+    n->next = (n->next + 1) % PARTS;
+    return to;
+}
+
+/* Between group start and end: pairs with nothing to say are left out on both sides. send_at [size]. */
+static ncclResult_t queue_pairs(const struct nccl *n, const char *mine, char *to, const size_t *send_at)
+{
+    for (int r = 0; r < n->table.size; r++) {
+        ncclResult_t result = ncclSuccess;
+
+        if (r == n->table.rank)
+            continue;
+        if (n->out[r] > 0)
+            result = ncclSend(mine + send_at[r], n->out[r], ncclUint8, r, communicator(n), stream(n));
+        if (result == ncclSuccess && n->in[r] > 0)
+            result = ncclRecv(to + n->layout.from_at[r], n->in[r], ncclUint8, r, communicator(n), stream(n));
+        if (result != ncclSuccess && result != ncclInProgress)
+            return result;
+    }
+    return ncclSuccess;
+}
+
+/* Rows to and from each rank, as out and in say; this rank's own are copied. */
+static enum status send_pairs(struct nccl *n, const char *name, const char *mine, char *to,
+                              const size_t *send_at)
+{
+    int me = n->table.rank;
+    struct comm_nccl_call *call;
+    ncclResult_t result, ended;
+
+    TRY(comm_nccl_team_begin(n->team, name, &call));
+    for (int r = 0; r < n->table.size; r++)
+        if (r != me && (n->out[r] > 0 || n->in[r] > 0))
+            note_peer(n, call, r);
+    if (n->in[me] > 0)
+        CUDA_TRY(cudaMemcpyAsync(to + n->layout.from_at[me], mine + send_at[me], n->in[me],
+                                 cudaMemcpyDeviceToDevice, stream(n)));
+    if (call->peers == 0)
+        return comm_nccl_team_end(n->team);
+    result = ncclGroupStart();
+    if (result == ncclSuccess) {
+        result = queue_pairs(n, mine, to, send_at);
+        ended = ncclGroupEnd();
+        result = result == ncclSuccess ? ended : result;
+    }
+    if (result != ncclSuccess && result != ncclInProgress)
+        return comm_nccl_team_error(n->team, n->member, result, name);
+    return comm_nccl_team_end(n->team);
+}
+
+/* A call of all ranks at once. */
+static enum status end_together(struct nccl *n, struct comm_nccl_call *call, ncclResult_t result)
+{
+    for (int r = 0; r < n->table.size; r++)
+        if (r != n->table.rank)
+            note_peer(n, call, r);
+    if (result != ncclSuccess && result != ncclInProgress)
+        return comm_nccl_team_error(n->team, n->member, result, call->name);
+    return comm_nccl_team_end(n->team);
+}
+
+static enum status broadcast(struct comm *c, int root, const void *data, size_t *bytes, const void **out)
+{
+    struct nccl *n = nccl_of(c);
+    size_t count = sizeof *bytes;
+    struct comm_nccl_call *call;
+    const void *told;
+    char *to;
+
+    TRY(n->inner->broadcast(n->inner, root, bytes, &count, &told));
+    memcpy(bytes, told, sizeof *bytes);
+    if (*bytes > n->most)
+        return FAIL(STATUS_BUG, "%zu bytes are broadcast, there is room for %zu", *bytes, n->most);
+    *out = to = next_arrivals(n);
+    if (*bytes == 0)
+        return STATUS_OK;
+    TRY(comm_nccl_team_begin(n->team, "broadcast", &call));
+    return end_together(
+        n, call,
+        ncclBroadcast(c->rank == root ? data : to, to, *bytes, ncclUint8, root, communicator(n), stream(n)));
+}
+
+/* Sends the same to everybody: all parts begin at 0. */
+static enum status gather_pairs(struct nccl *n, const char *name, int root, const void *mine,
+                                const size_t *bytes, char *to)
+{
+    int size = n->table.size, me = n->table.rank;
+
+    for (int r = 0; r < size; r++) {
+        n->out[r] = root < 0 || root == r ? bytes[me] : 0;
+        n->in[r] = root < 0 || root == me ? bytes[r] : 0;
+        n->layout.send_at[r] = 0;
+    }
+    return send_pairs(n, name, mine, to, n->layout.send_at);
+}
+
+static enum status all_gather(struct comm *c, const void *mine, const size_t *bytes, const void **all)
+{
+    struct nccl *n = nccl_of(c);
+    struct comm_nccl_call *call;
+    bool even = bytes[0] > 0;
+    char *to;
+
+    TRY(layout_gather(&n->layout, bytes, n->most));
+    *all = to = next_arrivals(n);
+    for (int r = 1; r < c->size; r++)
+        even = even && bytes[r] == bytes[0];
+    if (!even)
+        return gather_pairs(n, "all-gather", -1, mine, bytes, to);
+    TRY(comm_nccl_team_begin(n->team, "all-gather", &call));
+    return end_together(n, call, ncclAllGather(mine, to, bytes[0], ncclUint8, communicator(n), stream(n)));
+}
+
+static enum status gather(struct comm *c, int root, const void *mine, const size_t *bytes, const void **all)
+{
+    struct nccl *n = nccl_of(c);
+    char *to;
+
+    TRY(layout_gather(&n->layout, bytes, n->most));
+    to = next_arrivals(n);
+    *all = c->rank == root ? to : NULL;
+    return gather_pairs(n, "gather", root, mine, bytes, to);
+}
+
+static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
+{
+    struct nccl *n = nccl_of(c);
+    char *to;
+
+    TRY(layout_exchange(&n->layout, bytes));
+    *arrivals = to = next_arrivals(n);
+    for (int r = 0; r < c->size; r++) {
+        n->out[r] = bytes[(ptrdiff_t)c->rank * c->size + r];
+        n->in[r] = bytes[(ptrdiff_t)r * c->size + c->rank];
+    }
+    return send_pairs(n, "exchange", mine, to, n->layout.send_at);
+}
+
+static enum status reduce(struct comm *c, enum comm_operation operation, int64_t *values, int count)
+{
+    (void)operation, (void)values;
+    return FAIL(STATUS_BUG, "%d numbers reduced over %d ranks by the exchange of rows", count, c->size);
+}
+
+static void close_all(struct comm *c)
+{
+    struct nccl *n = nccl_of(c);
+    struct arena arena;
+
+    if (!c)
+        return;
+    if (n->team == &n->own)
+        comm_nccl_team_close(n->team);
+    else if (n->team)
+        comm_nccl_team_leave(n->team, n->member);
+    for (int i = 0; i < PARTS; i++)
+        if (n->arrived[i])
+            n->kernels->release(n->kernels, n->arrived[i]);
+    arena = n->arena; /* the table lies in it */
+    arena_close(&arena);
+}
+
+/* What this rank alone can fail at. */
+static enum status take_memory(struct nccl *n)
+{
+    size_t size = (size_t)n->table.size;
+
+    TRY(layout_open(&n->layout, &n->arena, n->table.rank, n->table.size, n->most));
+    TRY(arena_take_array(&n->arena, size, sizeof *n->whole_rank, "ranks", &n->whole_rank));
+    TRY(arena_take_array(&n->arena, size, sizeof *n->out, "bytes to ranks", &n->out));
+    TRY(arena_take_array(&n->arena, size, sizeof *n->in, "bytes from ranks", &n->in));
+    for (int i = 0; i < PARTS; i++)
+        TRY(n->kernels->alloc(n->kernels, n->most, "rows that arrive", &n->arrived[i]));
+    return STATUS_OK;
+}
+
+/* How the ranks of the whole call those of the group. */
+static enum status number_ranks(struct nccl *n, const struct comm *whole)
+{
+    int32_t mine = whole ? whole->rank : n->table.rank;
+    const void *all;
+
+    for (int r = 0; r < n->table.size; r++)
+        n->in[r] = sizeof mine;
+    TRY(n->inner->all_gather(n->inner, &mine, n->in, &all));
+    memcpy(n->whole_rank, all, sizeof mine * (size_t)n->table.size);
+    return STATUS_OK;
+}
+
+static enum status open_in(struct nccl *n, struct comm *whole, int part)
+{
+    enum status mine = take_memory(n);
+    int64_t able = mine == STATUS_OK;
+    struct comm *all;
+
+    if (!whole) {
+        n->team = &n->own;
+        TRY(comm_nccl_team_open(n->team, &cuda_entries_of(n->kernels)->device, n->inner, mine));
+        return number_ranks(n, NULL);
+    }
+    all = nccl_of(whole)->inner;
+    TRY(all->reduce(all, COMM_MIN, &able, 1));
+    TRY(mine);
+    if (!able)
+        return FAIL(STATUS_UNAVAILABLE, "another rank cannot exchange rows between devices");
+    TRY(number_ranks(n, whole));
+    n->team = nccl_of(whole)->team;
+    n->member = 1;
+    return comm_nccl_team_split(n->team, part, n->table.rank);
+}
+
+enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *whole, int part, size_t most,
+                           struct comm **out)
+{
+    struct arena arena;
+    struct nccl *n;
+    enum status status;
+
+    TRY(arena_open(&arena, "exchanges between devices", ARENA_LEAST + ARENA_PER_RANK * (size_t)inner->size));
+    status = arena_take_array(&arena, 1, sizeof *n, "exchanges between devices", &n);
+    if (status != STATUS_OK) {
+        arena_close(&arena);
+        return status;
+    }
+    *n = (struct nccl){.table = {.kind = "nccl",
+                                 .rank = inner->rank,
+                                 .size = inner->size,
+                                 .broadcast = broadcast,
+                                 .all_gather = all_gather,
+                                 .gather = gather,
+                                 .exchange = exchange,
+                                 .reduce = reduce,
+                                 .close = close_all},
+                       .arena = arena,
+                       .kernels = k,
+                       .inner = inner,
+                       .most = most};
+    status = open_in(n, whole, part);
+    if (status != STATUS_OK)
+        close_all(&n->table);
+    else
+        *out = &n->table;
+    return status;
+}

@@ -1,0 +1,20 @@
+/* comm_nccl.h - exchanges of rows between the devices of the ranks, by NCCL on the backend's own stream
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Part of the module switchyard-cuda.so where the build found NCCL. A call queues and returns: rows of the
+ * calls before it, this call and what reads its arrivals keep the stream's order, and the host waits for
+ * nothing but NCCL's putting the call on the stream. Only broadcast, whose other ranks learn how much comes,
+ * sends that number over `inner`. Ranks that send each other nothing do not meet. There is no reduce: it adds
+ * numbers of the host. */
+#ifndef COMM_NCCL_H
+#define COMM_NCCL_H
+
+#include "comm/comm.h"
+#include "kernels/kernels.h"
+
+/* Collective over the ranks of `inner`, which is not owned; as kernels->open_exchange says. */
+enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *whole, int part, size_t most,
+                           struct comm **out);
+
+#endif

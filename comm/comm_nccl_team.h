@@ -1,0 +1,63 @@
+/* comm_nccl_team.h - NCCL's communicators of one device: how they begin and end, and waits that cannot hang
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * NCCL is asked never to block (blocking = 0), so each of its calls is followed until it is on the stream,
+ * and whoever waits for the device asks for errors meanwhile. An error, or a failure that the watchdog has
+ * found, aborts every communicator of the team: what was on the stream ends, the wait returns, and the
+ * message tells which call was the first that had not ended, with which ranks.
+ *
+ * One life: open by all ranks together, split once more at most, close when all is well or not. */
+#ifndef COMM_NCCL_TEAM_H
+#define COMM_NCCL_TEAM_H
+
+#include "comm/comm.h"
+#include "comm/watch_phase.h"
+#include "kernels/cuda/cuda_device.h"
+
+#include <nccl.h>
+
+/* One communicator more than the whole; calls that are remembered. */
+enum { COMM_NCCL_TEAM_MEMBERS = 2, COMM_NCCL_TEAM_RECENT = 64 };
+
+/* A call that was queued, for messages. */
+struct comm_nccl_call {
+    const char *name; /* "exchange" */
+    enum watch_phase phase;
+    int layer;       /* -1: of none */
+    int number;      /* 1: the first of this phase */
+    int peers;       /* other ranks that took part */
+    int least, most; /* of them */
+};
+
+struct comm_nccl_team {
+    struct cuda_device *device;
+    ncclComm_t member[COMM_NCCL_TEAM_MEMBERS]; /* the whole, a part of it; NULL: none */
+    bool broken;                               /* aborted */
+    struct comm_nccl_call recent[COMM_NCCL_TEAM_RECENT];
+    cudaEvent_t done[COMM_NCCL_TEAM_RECENT];
+    unsigned called; /* the last ones are remembered */
+};
+
+/* Collective over `inner`, whose ranks each have a device. `mine`: a failure of this rank before, so that
+ * none goes on. */
+enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device, struct comm *inner,
+                                enum status mine);
+
+/* Collective over the whole: ranks of equal `part` get a communicator of their own, in the order of `key`. */
+enum status comm_nccl_team_split(struct comm_nccl_team *team, int part, int key);
+
+/* Collective over the communicator; after a failure not, and then it is aborted. Takes what is not open. */
+void comm_nccl_team_leave(struct comm_nccl_team *team, int member);
+void comm_nccl_team_close(struct comm_nccl_team *team);
+
+/* Around what a call queues: `call` is the place to note its peers in. Between them nothing waits for the
+ * host; the end waits until NCCL has put everything on the stream. */
+enum status comm_nccl_team_begin(struct comm_nccl_team *team, const char *name, struct comm_nccl_call **call);
+enum status comm_nccl_team_end(struct comm_nccl_team *team);
+
+/* A failure of NCCL on a communicator: aborts the team, and says what was under way. */
+enum status comm_nccl_team_error(struct comm_nccl_team *team, int member, ncclResult_t result,
+                                 const char *words);
+
+#endif

@@ -1,0 +1,162 @@
+/* hosted.c - exchanges between emulated devices as if they moved memory of the host, so that tests of those
+ * fit
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "tests/hostgpu/hosted.h"
+
+#include "comm/comm_nccl.h"
+#include "kernels/cuda/cuda.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { KEPT = 2 };
+
+struct hosted {
+    struct comm table; /* first, so that a pointer to the table is one to this */
+    struct comm *inner, *rows;
+    void *sent;        /* of the device */
+    char *overwritten; /* what stands there after the call */
+    struct {
+        char *host;
+        const void *device;
+        size_t bytes;
+    } result[KEPT];
+    int last;
+};
+
+static struct kernels *device;
+static int users;
+
+static struct hosted *hosted_of(struct comm *c)
+{
+    return (struct hosted *)(void *)c;
+}
+
+/* Where `mine` is for the device. */
+static enum status bring(struct hosted *h, const void *mine, size_t bytes, const void **there)
+{
+    *there = h->sent;
+    if (mine && mine == h->result[h->last].host) {
+        *there = h->result[h->last].device;
+        return STATUS_OK;
+    }
+    return mine && bytes > 0 ? device->upload(device, h->sent, mine, bytes) : STATUS_OK;
+}
+
+static enum status take(struct hosted *h, const void *arrived, size_t bytes, size_t sent, const void **out)
+{
+    TRY(device->upload(device, h->sent, h->overwritten, sent));
+    h->last = (h->last + 1) % KEPT;
+    h->result[h->last].device = arrived;
+    h->result[h->last].bytes = bytes;
+    for (int i = 0; i < KEPT; i++)
+        if (h->result[i].bytes > 0)
+            TRY(device->download(device, h->result[i].host, h->result[i].device, h->result[i].bytes));
+    *out = h->result[h->last].host;
+    return STATUS_OK;
+}
+
+static size_t sum(const size_t *bytes, int count, int step)
+{
+    size_t total = 0;
+
+    for (int i = 0; i < count; i++)
+        total += bytes[(ptrdiff_t)i * step];
+    return total;
+}
+
+static enum status broadcast(struct comm *c, int root, const void *data, size_t *bytes, const void **out)
+{
+    struct hosted *h = hosted_of(c);
+    size_t sent = c->rank == root ? *bytes : 0;
+    const void *there, *arrived;
+
+    TRY(bring(h, data, sent, &there));
+    TRY(h->rows->broadcast(h->rows, root, there, bytes, &arrived));
+    return take(h, arrived, *bytes, sent, out);
+}
+
+static enum status all_gather(struct comm *c, const void *mine, const size_t *bytes, const void **all)
+{
+    struct hosted *h = hosted_of(c);
+    const void *there, *arrived;
+
+    TRY(bring(h, mine, bytes[c->rank], &there));
+    TRY(h->rows->all_gather(h->rows, there, bytes, &arrived));
+    return take(h, arrived, sum(bytes, c->size, 1), bytes[c->rank], all);
+}
+
+static enum status gather(struct comm *c, int root, const void *mine, const size_t *bytes, const void **all)
+{
+    struct hosted *h = hosted_of(c);
+    const void *there, *arrived;
+    enum status status;
+
+    TRY(bring(h, mine, bytes[c->rank], &there));
+    TRY(h->rows->gather(h->rows, root, there, bytes, &arrived));
+    status = take(h, arrived, c->rank == root ? sum(bytes, c->size, 1) : 0, bytes[c->rank], all);
+    if (c->rank != root)
+        *all = arrived;
+    return status;
+}
+
+static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
+{
+    struct hosted *h = hosted_of(c);
+    size_t sent = sum(bytes + (ptrdiff_t)c->rank * c->size, c->size, 1);
+    const void *there, *arrived;
+
+    TRY(bring(h, mine, sent, &there));
+    TRY(h->rows->exchange(h->rows, there, bytes, &arrived));
+    return take(h, arrived, sum(bytes + c->rank, c->size, c->size), sent, arrivals);
+}
+
+static enum status reduce(struct comm *c, enum comm_operation operation, int64_t *values, int count)
+{
+    struct hosted *h = hosted_of(c);
+
+    return h->rows->reduce(h->rows, operation, values, count);
+}
+
+static void close_all(struct comm *c)
+{
+    struct hosted *h = hosted_of(c);
+
+    h->rows->close(h->rows);
+    h->inner->close(h->inner);
+    device->release(device, h->sent);
+    for (int i = 0; i < KEPT; i++)
+        free(h->result[i].host);
+    free(h->overwritten);
+    free(h);
+    if (--users == 0)
+        device->close(device);
+}
+
+enum status hosted_open(struct comm *inner, struct comm *whole, int part, int number, size_t most,
+                        struct comm **out)
+{
+    struct hosted *h = calloc(1, sizeof *h);
+
+    if (users++ == 0)
+        TRY(cuda_open(&(struct module_request){.device = number}, &device));
+    h->inner = inner;
+    TRY(device->alloc(device, most, "what is sent", &h->sent));
+    h->overwritten = malloc(most);
+    memset(h->overwritten, 0xee, most);
+    for (int i = 0; i < KEPT; i++)
+        h->result[i].host = malloc(most);
+    TRY(comm_nccl_open(device, inner, whole ? hosted_of(whole)->rows : NULL, part, most, &h->rows));
+    h->table = (struct comm){.kind = h->rows->kind,
+                             .rank = h->rows->rank,
+                             .size = h->rows->size,
+                             .broadcast = broadcast,
+                             .all_gather = all_gather,
+                             .gather = gather,
+                             .exchange = exchange,
+                             .reduce = reduce,
+                             .close = close_all};
+    *out = &h->table;
+    return STATUS_OK;
+}

@@ -1,0 +1,18 @@
+/* hosted.h - exchanges between emulated devices as if they moved memory of the host, so that tests of those
+ * fit
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * What is sent is uploaded and, once the call is queued, overwritten on the stream; what arrived by this call
+ * and by the one before is downloaded after each call, so both must still be whole. A result that is sent
+ * again goes from device to device. */
+#ifndef HOSTED_H
+#define HOSTED_H
+
+#include "comm/comm.h"
+
+/* Collective over `inner`, which is owned from then on. `whole` NULL, or what was opened so by more ranks. */
+enum status hosted_open(struct comm *inner, struct comm *whole, int part, int device, size_t most,
+                        struct comm **out);
+
+#endif

@@ -1,0 +1,598 @@
+/* nccl.cpp - NCCL's calls between emulated devices, over memory that the processes of a run share
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * An operation of a stream sends and receives in pieces as often as the stream's turn comes. Every message
+ * begins with what its sender thinks it is; a receiver that expects something else stops both ranks with both
+ * descriptions, where the real library would hang or mix up bytes. Communicators do not block: a call is
+ * under way until ncclCommGetAsyncError has been asked some times, and only then on the stream. */
+#include "nccl_pipe.h"
+#include "runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <nccl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <string>
+
+enum { RANKS = 64, TEXT = 400, LONGEST_PROGRESS = 3 };
+
+enum call { SEND, ALL_GATHER, BROADCAST };
+static const char *const call_names[] = {"Send/Recv", "AllGather", "Broadcast"};
+
+struct header {
+    uint64_t sequence, count;
+    int32_t call, type, reduction, root; /* reduction -1: none */
+};
+
+/* What the ranks of a communicator share. */
+struct board {
+    std::atomic<int> joined, left;
+    std::atomic<int> stopped;  /* two ranks disagree: text tells */
+    std::atomic<int> deserter; /* 1 + the rank that aborted */
+    char text[TEXT];
+    char doing[RANKS][TEXT];
+    struct {
+        std::atomic<uint32_t> round;
+        int color, key;
+    } split[RANKS];
+    nccl_pipe pipes[];
+};
+
+struct part {
+    int peer;
+    bool sends;
+    char *bytes;
+    size_t count;
+    header wanted;
+    size_t header_done = 0, done = 0;
+    header got = {};
+};
+
+struct work {
+    ncclComm *comm;
+    cudaStream_t stream;
+    uint64_t ticket;
+    std::vector<part> parts;
+    time_t stuck = 0;
+};
+
+struct ncclComm {
+    board *shared = nullptr;
+    size_t mapped = 0;
+    std::string name, error;
+    int size = 0, rank = 0;
+    bool blocking = true, aborted = false, finalized = false;
+    uint64_t collectives = 0, issued = 0, finished = 0;
+    std::vector<uint64_t> sent, received;
+    uint32_t splits = 0;
+    int progress = 0;                        /* questions until what is under way is done */
+    std::function<ncclResult_t()> under_way; /* ncclInProgress: not yet */
+};
+
+static std::vector<ncclComm *> &comms(void)
+{
+    static auto *all = new std::vector<ncclComm *>;
+    return *all;
+}
+
+static int group_depth;
+static std::vector<std::shared_ptr<work>> group;
+
+struct held {
+    std::lock_guard<std::recursive_mutex> guard;
+    held() : guard(hostgpu_lock())
+    {
+    }
+};
+
+static nccl_pipe &pipe_between(ncclComm *c, int from, int to)
+{
+    return c->shared->pipes[from * c->size + to];
+}
+
+static size_t element_bytes(ncclDataType_t type)
+{
+    switch (type) {
+    case ncclInt8:
+    case ncclUint8:
+        return 1;
+    case ncclFloat16:
+    case ncclBfloat16:
+        return 2;
+    case ncclInt32:
+    case ncclUint32:
+    case ncclFloat32:
+        return 4;
+    case ncclInt64:
+    case ncclUint64:
+    case ncclFloat64:
+        return 8;
+    default:
+        hostgpu_fail("nccl: data type %d", (int)type);
+    }
+}
+
+static std::string words(const header &h)
+{
+    char text[160];
+
+    snprintf(text, sizeof text, "%s number %llu of %llu elements, type %d, reduction %d, root %d",
+             call_names[h.call], (unsigned long long)h.sequence, (unsigned long long)h.count, h.type,
+             h.reduction, h.root);
+    return text;
+}
+
+/* Whoever sees a disagreement first tells it; the other side stops with the same words. */
+static void check_stopped(ncclComm *c)
+{
+    if (c->shared->stopped.load(std::memory_order_acquire) == 2)
+        hostgpu_fail("%s", c->shared->text);
+}
+
+static void stop_all(ncclComm *c, const std::string &text)
+{
+    int nobody = 0;
+
+    if (c->shared->stopped.compare_exchange_strong(nobody, 1)) {
+        snprintf(c->shared->text, TEXT, "%s", text.c_str());
+        c->shared->stopped.store(2, std::memory_order_release);
+    }
+    hostgpu_fail("%s", text.c_str());
+}
+
+/* -- pieces --- */
+
+static bool done_with(const part &x)
+{
+    return x.header_done == sizeof(header) && x.done == x.count;
+}
+
+static void send_piece(ncclComm *c, part &x)
+{
+    nccl_pipe &p = pipe_between(c, c->rank, x.peer);
+
+    if (x.header_done < sizeof(header))
+        x.header_done += nccl_pipe_put(p, (char *)&x.wanted + x.header_done, sizeof(header) - x.header_done);
+    if (x.header_done == sizeof(header))
+        x.done += nccl_pipe_put(p, x.bytes + x.done, x.count - x.done);
+}
+
+static void receive_piece(ncclComm *c, part &x)
+{
+    nccl_pipe &p = pipe_between(c, x.peer, c->rank);
+
+    if (x.header_done < sizeof(header)) {
+        x.header_done += nccl_pipe_take(p, (char *)&x.got + x.header_done, sizeof(header) - x.header_done);
+        if (x.header_done == sizeof(header) && memcmp(&x.got, &x.wanted, sizeof(header)) != 0)
+            stop_all(c, "nccl: rank " + std::to_string(c->rank) + " of " + c->name + " expects from rank " +
+                            std::to_string(x.peer) + ": " + words(x.wanted) + "; rank " +
+                            std::to_string(x.peer) + " sends: " + words(x.got));
+    }
+    if (x.header_done == sizeof(header))
+        x.done += nccl_pipe_take(p, x.bytes + x.done, x.count - x.done);
+}
+
+void hostgpu_why_stuck(void)
+{
+    for (ncclComm *c : comms())
+        for (int r = 0; c->shared && r < c->size; r++)
+            fprintf(stderr, "hostgpu: rank %d of %d of %s: %s\n", r, c->size, c->name.c_str(),
+                    c->shared->doing[r]);
+}
+
+/* True when the operation is complete: then it is the stream's to end. Messages to one peer go in order, and
+ * operations of one communicator in the order of issue. */
+static bool poll(work *w)
+{
+    ncclComm *c = w->comm;
+    bool busy[2][RANKS] = {}, complete = true, moved = false;
+
+    if (c->aborted)
+        return true;
+    check_stopped(c);
+    if (w->ticket != c->finished)
+        return false;
+    for (part &x : w->parts) {
+        size_t before = x.header_done + x.done;
+
+        if (done_with(x))
+            continue;
+        if (!busy[x.sends][x.peer]) {
+            x.sends ? send_piece(c, x) : receive_piece(c, x);
+            moved = moved || x.header_done + x.done > before;
+        }
+        if (done_with(x))
+            continue;
+        if (!busy[x.sends][x.peer])
+            snprintf(c->shared->doing[c->rank], TEXT, "%s rank %d: %s", x.sends ? "sends to" : "waits for",
+                     x.peer, words(x.wanted).c_str());
+        busy[x.sends][x.peer] = true;
+        complete = false;
+    }
+    if (complete)
+        snprintf(c->shared->doing[c->rank], TEXT, "idle after %llu operations",
+                 (unsigned long long)c->finished + 1);
+    w->stuck = moved || complete || !w->stuck ? time(nullptr) : w->stuck;
+    if (time(nullptr) - w->stuck > hostgpu_settings_get().timeout) {
+        hostgpu_why_stuck();
+        hostgpu_fail("nccl: nothing has moved for %d s", hostgpu_settings_get().timeout);
+    }
+    return complete;
+}
+
+/* -- groups --- */
+
+/* The operation of this communicator in the present group. */
+static work *current(ncclComm *c, cudaStream_t stream)
+{
+    if (!c || c->aborted || c->finalized)
+        hostgpu_fail("nccl: a call on a communicator that is %s", !c           ? "none"
+                                                                  : c->aborted ? "aborted"
+                                                                               : "finalized");
+    if (c->under_way)
+        hostgpu_fail("nccl: a call on %s while one is in progress", c->name.c_str());
+    for (auto &w : group)
+        if (w->comm == c) {
+            if (w->stream != stream)
+                hostgpu_fail("nccl: one group, one communicator, two streams");
+            return w.get();
+        }
+    auto w = std::make_shared<work>();
+    w->comm = c;
+    w->stream = stream;
+    group.push_back(w);
+    return w.get();
+}
+
+static void push(const std::shared_ptr<work> &w)
+{
+    w->ticket = w->comm->issued++;
+    hostgpu_push(w->stream, {"nccl",
+                             [w] {
+                                 if (w->comm->aborted)
+                                     return;
+                                 for (part &x : w->parts)
+                                     hostgpu_touch(x.bytes, x.count, !x.sends);
+                                 w->comm->finished++;
+                             },
+                             [w] { return poll(w.get()); }, nullptr, nullptr});
+}
+
+static ncclResult_t submit(void)
+{
+    auto list = std::move(group);
+    ncclResult_t result = ncclSuccess;
+
+    group.clear();
+    for (auto &w : list) {
+        if (w->comm->blocking) {
+            push(w);
+            continue;
+        }
+        w->comm->progress = (int)hostgpu_random(LONGEST_PROGRESS);
+        w->comm->under_way = [w] {
+            push(w);
+            return ncclSuccess;
+        };
+        result = ncclInProgress;
+    }
+    return result;
+}
+
+extern "C" ncclResult_t ncclGroupStart(void)
+{
+    held lock;
+
+    group_depth++;
+    return ncclSuccess;
+}
+
+extern "C" ncclResult_t ncclGroupEnd(void)
+{
+    held lock;
+
+    if (group_depth <= 0)
+        hostgpu_fail("ncclGroupEnd without ncclGroupStart");
+    return --group_depth == 0 ? submit() : ncclSuccess;
+}
+
+/* -- communicators --- */
+
+extern "C" ncclResult_t ncclGetVersion(int *version)
+{
+    *version = NCCL_VERSION_CODE;
+    return ncclSuccess;
+}
+
+extern "C" ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
+{
+    uint64_t number = 0;
+    int file = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+
+    memset(id, 0, sizeof *id);
+    if (file < 0 || read(file, &number, sizeof number) != sizeof number)
+        return ncclSystemError;
+    close(file);
+    snprintf(id->internal, sizeof id->internal, "/hostgpu-%016llx", (unsigned long long)number);
+    return ncclSuccess;
+}
+
+static ncclResult_t map_board(ncclComm *c)
+{
+    int file = shm_open(c->name.c_str(), O_RDWR | O_CREAT, 0600);
+
+    c->mapped = sizeof(board) + sizeof(nccl_pipe) * (size_t)c->size * (size_t)c->size;
+    if (file < 0 || ftruncate(file, (off_t)c->mapped) != 0)
+        return ncclSystemError;
+    void *p = mmap(nullptr, c->mapped, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    close(file);
+    if (p == MAP_FAILED)
+        return ncclSystemError;
+    c->shared = (board *)p;
+    snprintf(c->shared->doing[c->rank], TEXT, "has joined");
+    if (++c->shared->joined == c->size)
+        shm_unlink(c->name.c_str());
+    return ncclSuccess;
+}
+
+/* Until all have come. */
+static ncclResult_t meet(ncclComm *c)
+{
+    if (!c->shared) {
+        ncclResult_t result = map_board(c);
+
+        if (result != ncclSuccess)
+            return result;
+    }
+    return c->shared->joined == c->size ? ncclSuccess : ncclInProgress;
+}
+
+static void follow(ncclComm *c, std::function<ncclResult_t()> what)
+{
+    c->progress = (int)hostgpu_random(LONGEST_PROGRESS);
+    c->under_way = std::move(what);
+}
+
+static ncclResult_t begin(ncclComm_t *out, int size, const char *name, int rank, const ncclConfig_t *config)
+{
+    if (size < 1 || size > RANKS || rank < 0 || rank >= size)
+        return ncclInvalidArgument;
+    auto c = new ncclComm;
+    c->name = name;
+    c->size = size;
+    c->rank = rank;
+    c->sent.assign((size_t)size, 0);
+    c->received.assign((size_t)size, 0);
+    c->blocking = !config || config->blocking != 0;
+    if (c->blocking)
+        hostgpu_fail("nccl: a communicator that blocks cannot be aborted: set blocking to 0");
+    if (!config->commName || config->commName == (const char *)NCCL_CONFIG_UNDEF_PTR)
+        hostgpu_fail("nccl: a communicator without a name");
+    comms().push_back(c);
+    follow(c, [c] { return meet(c); });
+    *out = c;
+    return ncclInProgress;
+}
+
+extern "C" ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int size, ncclUniqueId id, int rank,
+                                               ncclConfig_t *config)
+{
+    held lock;
+
+    return begin(out, size, id.internal, rank, config);
+}
+
+/* All have told their color: who is in this one, in the order of the keys. */
+static ncclResult_t divide(ncclComm *c, ncclComm_t *out, int color, const ncclConfig_t *config)
+{
+    std::vector<std::pair<int, int>> members;
+    int rank = 0;
+
+    for (int r = 0; r < c->size; r++)
+        if (c->shared->split[r].round.load(std::memory_order_acquire) < c->splits)
+            return ncclInProgress;
+    for (int r = 0; r < c->size; r++)
+        if (c->shared->split[r].color == color)
+            members.push_back({c->shared->split[r].key, r});
+    std::sort(members.begin(), members.end());
+    for (size_t i = 0; i < members.size(); i++)
+        if (members[i].second == c->rank)
+            rank = (int)i;
+    std::string name = c->name + "-" + std::to_string(c->splits) + "-" + std::to_string(color);
+    begin(out, (int)members.size(), name.c_str(), rank, config);
+    return ncclSuccess;
+}
+
+extern "C" ncclResult_t ncclCommSplit(ncclComm_t c, int color, int key, ncclComm_t *out, ncclConfig_t *config)
+{
+    held lock;
+    auto copy = std::make_shared<ncclConfig_t>(*config);
+
+    if (c->under_way)
+        hostgpu_fail("nccl: ncclCommSplit while a call is in progress");
+    *out = nullptr;
+    c->splits++;
+    c->shared->split[c->rank].color = color;
+    c->shared->split[c->rank].key = key;
+    c->shared->split[c->rank].round.store(c->splits, std::memory_order_release);
+    follow(c, [=] { return divide(c, out, color, copy.get()); });
+    return ncclInProgress;
+}
+
+extern "C" ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state)
+{
+    held lock;
+    int deserter;
+
+    *state = ncclSuccess;
+    if (c->shared)
+        check_stopped(c);
+    if (c->under_way) {
+        *state = c->progress-- > 0 ? ncclInProgress : c->under_way();
+        if (*state != ncclInProgress)
+            c->under_way = nullptr;
+        return ncclSuccess;
+    }
+    deserter = c->shared->deserter;
+    if (deserter && c->issued != c->finished) {
+        c->error = "remote rank " + std::to_string(deserter - 1) + " has left the communicator";
+        *state = ncclRemoteError;
+    }
+    return ncclSuccess;
+}
+
+extern "C" const char *ncclGetErrorString(ncclResult_t result)
+{
+    return result == ncclSuccess       ? "no error"
+           : result == ncclInProgress  ? "NCCL operation in progress"
+           : result == ncclRemoteError ? "remote process exited or there was a network error"
+                                       : "an error of the emulated NCCL";
+}
+
+extern "C" const char *ncclGetLastError(ncclComm_t c)
+{
+    return c ? c->error.c_str() : "";
+}
+
+static void forget(ncclComm *c)
+{
+    auto &all = comms();
+
+    all.erase(std::remove(all.begin(), all.end(), c), all.end());
+    if (c->shared && c->shared->joined < c->size)
+        shm_unlink(c->name.c_str());
+}
+
+extern "C" ncclResult_t ncclCommFinalize(ncclComm_t c)
+{
+    held lock;
+
+    if (c->under_way)
+        hostgpu_fail("nccl: ncclCommFinalize while a call is in progress");
+    c->finalized = true;
+    follow(c, [c] {
+        if (c->issued != c->finished) {
+            hostgpu_advance();
+            return ncclInProgress;
+        }
+        return ncclSuccess;
+    });
+    return ncclInProgress;
+}
+
+extern "C" ncclResult_t ncclCommDestroy(ncclComm_t c)
+{
+    held lock;
+
+    if (!c->finalized || c->under_way)
+        hostgpu_fail("nccl: ncclCommDestroy of %s, which is not finalized", c->name.c_str());
+    for (int r = 0; r < c->size; r++) {
+        nccl_pipe &p = pipe_between(c, r, c->rank);
+
+        if (p.head != p.tail)
+            hostgpu_fail("nccl: ncclCommDestroy of %s: rank %d has sent what rank %d never received",
+                         c->name.c_str(), r, c->rank);
+    }
+    forget(c);
+    munmap(c->shared, c->mapped);
+    delete c;
+    return ncclSuccess;
+}
+
+/* What was queued ends at once. The object stays: its operations may still stand on a stream. */
+extern "C" ncclResult_t ncclCommAbort(ncclComm_t c)
+{
+    held lock;
+
+    c->aborted = true;
+    c->under_way = nullptr;
+    if (c->shared) {
+        c->shared->deserter = c->rank + 1;
+        snprintf(c->shared->doing[c->rank], TEXT, "has aborted");
+    }
+    forget(c);
+    return ncclSuccess;
+}
+
+/* -- calls --- */
+
+static ncclResult_t between(void *bytes, size_t count, ncclDataType_t type, int peer, ncclComm *c,
+                            cudaStream_t stream, bool sends)
+{
+    held lock;
+
+    if (c && (peer < 0 || peer >= c->size))
+        hostgpu_fail("nccl: peer %d of %d", peer, c->size);
+    hostgpu_memory_check(bytes, count * element_bytes(type), true, sends ? "ncclSend" : "ncclRecv");
+    ncclGroupStart();
+    work *w = current(c, stream);
+    part x = {peer, sends, (char *)bytes, count * element_bytes(type), {}};
+    x.wanted = {(sends ? c->sent : c->received)[(size_t)peer]++, count, SEND, type, -1, 0};
+    w->parts.push_back(x);
+    return ncclGroupEnd();
+}
+
+extern "C" ncclResult_t ncclSend(const void *bytes, size_t count, ncclDataType_t type, int peer, ncclComm_t c,
+                                 cudaStream_t stream)
+{
+    return between((void *)bytes, count, type, peer, c, stream, true);
+}
+
+extern "C" ncclResult_t ncclRecv(void *bytes, size_t count, ncclDataType_t type, int peer, ncclComm_t c,
+                                 cudaStream_t stream)
+{
+    return between(bytes, count, type, peer, c, stream, false);
+}
+
+/* A call of all ranks. */
+struct together {
+    enum call call;
+    const void *from;
+    void *to;
+    size_t count;
+    ncclDataType_t type;
+    int root;
+    bool parts_received; /* one part from each rank; else one of the root */
+};
+
+static ncclResult_t all_ranks(const together &t, ncclComm *c, cudaStream_t stream)
+{
+    held lock;
+    size_t bytes = t.count * element_bytes(t.type), ranks = c ? (size_t)c->size : 1;
+    bool sends = t.call != BROADCAST || (c && c->rank == t.root);
+
+    if (sends)
+        hostgpu_memory_check(t.from, bytes, true, call_names[t.call]);
+    hostgpu_memory_check(t.to, t.parts_received ? bytes * ranks : bytes, true, call_names[t.call]);
+    ncclGroupStart();
+    work *w = current(c, stream);
+    header h = {c->collectives++, t.count, t.call, t.type, -1, t.root};
+    for (int r = 0; r < c->size; r++) {
+        size_t at = bytes * (size_t)r;
+        char *to = (char *)t.to + (t.parts_received ? at : 0);
+
+        w->parts.push_back({r, true, (char *)t.from, sends ? bytes : 0, h});
+        w->parts.push_back({r, false, to, t.call != BROADCAST || r == t.root ? bytes : 0, h});
+    }
+    return ncclGroupEnd();
+}
+
+extern "C" ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
+                                      ncclComm_t c, cudaStream_t stream)
+{
+    return all_ranks({ALL_GATHER, from, to, count, type, 0, true}, c, stream);
+}
+
+extern "C" ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root,
+                                      ncclComm_t c, cudaStream_t stream)
+{
+    return all_ranks({BROADCAST, from, to, count, type, root, false}, c, stream);
+}
