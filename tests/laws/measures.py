@@ -228,7 +228,7 @@ def bench_faults(program):
                 fail(f"{options}: exit {done.returncode}, wanted {code} and '{words}':\n{text}")
             print(f"  exit {code}: {words}", flush=True)
         done = program.run(1, "bench")
-        if done.returncode != 64 or b"bench throughput and bench latency" not in done.stderr:
+        if done.returncode != 64 or b"bench throughput, bench latency and bench selftest" not in done.stderr:
             fail(f"bench alone: exit {done.returncode}\n{done.stderr.decode()}")
 
 
