@@ -135,11 +135,11 @@ enum { NODE_EXPERTS = 8, NODE_RANKS = 4 };
 static double node_best(const int64_t *load, int experts, int ranks, int slots, int rank, unsigned *held,
                         int *count)
 {
-    double best = INFINITY;
+    double best = HUGE_VAL;
 
     for (int e = 0; e < experts && rank == ranks; e++)
         if (count[e] == 0)
-            return INFINITY;
+            return HUGE_VAL;
     if (rank == ranks) {
         best = 0;
         for (int r = 0; r < ranks; r++) {
