@@ -5,9 +5,11 @@
  *
  * Each kernel is a few lines of PTX for one block of 64 threads, run in a process of its own. %r1 is the
  * thread, %rd1 a buffer of 64 numbers of the device, %r2 the address of shared `room` plus four times the
- * thread. */
+ * thread. A thread that comes to the end leaves its number plus one in the buffer, so that a kernel which is
+ * let pass has also run. */
 #include "machine.h"
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,7 +30,9 @@ static const char FRAME[] =
     ".reg .pred %%p<8>;\n.reg .b32 %%r<16>;\n.reg .f32 %%f<8>;\n.reg .b64 %%rd<8>;\n"
     ".shared .align 16 .b8 room[256];\n.shared .align 2 .b8 odd[64];\n"
     "ld.param.u64 %%rd1, [work_param_0];\nmov.u32 %%r1, %%tid.x;\nshl.b32 %%r3, %%r1, 2;\n"
-    "mov.u32 %%r2, room;\nadd.s32 %%r2, %%r2, %%r3;\n%s\nret;\n}\n";
+    "mov.u32 %%r2, room;\nadd.s32 %%r2, %%r2, %%r3;\n%s\n"
+    "cvt.u64.u32 %%rd6, %%r3;\nadd.s64 %%rd7, %%rd1, %%rd6;\nadd.s32 %%r15, %%r1, 1;\n"
+    "st.global.u32 [%%rd7], %%r15;\nret;\n}\n";
 
 struct trial {
     const char *promise;
@@ -90,46 +94,54 @@ static const struct trial trials[] = {
     {"local memory", ".local .align 4 .b8 depot[8];\n", "unknown directive"},
 };
 
-/* In a process of its own. */
-static void run(const struct trial *t)
+/* In a process of its own, on the file in `folder`. Code 0: all threads came to the end. */
+static void run(const char *folder)
 {
-    char folder[] = "/tmp/ptxvm-XXXXXX", path[64];
     cudaStream_t stream;
-    void *room;
+    void *room, *seen;
 
-    if (!mkdtemp(folder))
+    if (setenv("PTXVM_PATH", folder, 1) != 0 || setenv("PTXVM_TARGET", "90", 1) != 0 ||
+        cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess ||
+        cudaMalloc(&room, THREADS * 4) != cudaSuccess || cudaMallocHost(&seen, THREADS * 4) != cudaSuccess ||
+        cudaMemsetAsync(room, 0, THREADS * 4, stream) != cudaSuccess ||
+        ptxvm_launch("trial", "work", 1, THREADS, 0, stream, {ptxvm_bytes(room)}) != cudaSuccess ||
+        cudaMemcpyAsync(seen, room, THREADS * 4, cudaMemcpyDeviceToHost, stream) != cudaSuccess ||
+        cudaStreamSynchronize(stream) != cudaSuccess)
         _exit(1);
-    snprintf(path, sizeof path, "%s/trial.90.ptx", folder);
-    FILE *f = fopen(path, "w");
-    if (!f || fprintf(f, FRAME, t->body) < 0 || fclose(f) != 0)
-        _exit(1);
-    setenv("PTXVM_PATH", folder, 1);
-    setenv("PTXVM_TARGET", "90", 1);
-    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess ||
-        cudaMalloc(&room, THREADS * 4) != cudaSuccess ||
-        cudaMemsetAsync(room, 0, THREADS * 4, stream) != cudaSuccess)
-        _exit(1);
-    cudaError_t status = ptxvm_launch("trial", "work", 1, THREADS, 0, stream, {ptxvm_bytes(room)});
-    unlink(path);
-    rmdir(folder);
-    if (status != cudaSuccess || cudaStreamSynchronize(stream) != cudaSuccess)
-        _exit(1);
+    for (int i = 0; i < THREADS; i++)
+        if (static_cast<const int *>(seen)[i] != i + 1)
+            _exit(2);
     _exit(0);
+}
+
+/* The kernel as a file in a folder of its own. */
+static void write_kernel(const char *body, char folder[PATH_MAX], char path[PATH_MAX + 16])
+{
+    const char *where = getenv("TMPDIR");
+
+    assert_true(snprintf(folder, PATH_MAX, "%s/ptxvm-XXXXXX", where && *where ? where : "/tmp") < PATH_MAX);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, PATH_MAX + 16, "%s/trial.90.ptx", folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fprintf(f, FRAME, body) > 0);
+    assert_int_equal(fclose(f), 0);
 }
 
 static void check(void **state)
 {
     const struct trial *t = static_cast<const struct trial *>(*state);
-    char said[4096] = "";
+    char said[4096] = "", folder[PATH_MAX], path[PATH_MAX + 16];
     size_t length = 0;
     int ends[2], status;
 
+    write_kernel(t->body, folder, path);
     assert_int_equal(pipe(ends), 0);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         dup2(ends[1], STDERR_FILENO);
-        run(t);
+        run(folder);
     }
     close(ends[1]);
     for (ssize_t n;
@@ -137,6 +149,8 @@ static void check(void **state)
         length += (size_t)n;
     close(ends[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != (t->words ? REFUSED : 0) ||
         (t->words && !strstr(said, t->words)))
         fail_msg("status %#x, wanted \"%s\": %s", (unsigned)status, t->words ? t->words : "nothing", said);
