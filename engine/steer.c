@@ -5,6 +5,7 @@
 
 #include "engine/base/log.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -143,8 +144,9 @@ static enum status decide(struct steer *s, const struct placement *next, struct 
     if (d.reason != GATE_GO)
         return STATUS_OK;
     s->figures.accepted++;
-    /* The plan speaks of batches added up; single ones are less even, before as after. */
-    s->figures.promised = s->before * d.planned / d.now;
+    /* The plan speaks of batches added up; single ones are less even, before as after. 1 is the best there
+     * is. */
+    s->figures.promised = fmax(1, s->before * d.planned / d.now);
     memcpy(s->next.expert, next->expert, (size_t)next->layers * (size_t)next->slots * sizeof *next->expert);
     TRY(placement_index(&s->next));
     return accept(s);

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/options.h"
 
+#include "comm/comm_device.h"
 #include "launch/options_balancer.h"
 #include "launch/options_value.h"
 
@@ -378,6 +379,10 @@ static enum status check_together(const struct options *o)
         return FAIL(STATUS_USAGE, "--cpu-path chooses a path of the backend cpu, but --backend is reference");
     if (o->cpu_path != OPTIONS_PATH_AUTO && o->backend == OPTIONS_BACKEND_CUDA)
         return FAIL(STATUS_USAGE, "--cpu-path chooses a path of the backend cpu, but --backend is cuda");
+    if (o->device_exchange != COMM_DEVICE_AUTO &&
+        (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU))
+        return FAIL(STATUS_USAGE, "--device-exchange is for rows on GPUs, but --backend is %s",
+                    o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
     if (o->trace_routes && !o->trace)
         return FAIL(STATUS_USAGE, "--trace-routes needs --trace FILE");
     return o->command == OPTIONS_GENERATE ? check_output(o) : STATUS_OK;

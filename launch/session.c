@@ -74,8 +74,9 @@ static enum status settle(struct session *s, enum status status, bool *go)
     TRY(process_extent(p, status == STATUS_OK, &least, &most));
     *go = least;
     if (!least)
-        log_line(LOG_INFO, "no GPU is used: %s",
-                 status == STATUS_OK ? "another rank has none" : status_text());
+        log_line(LOG_INFO, "no GPU is used: %s%s",
+                 status == STATUS_OK ? "another rank has none" : status_text(),
+                 s->options->device_exchange == COMM_DEVICE_AUTO ? "" : "; --device-exchange has no effect");
     return STATUS_OK;
 }
 

@@ -395,6 +395,8 @@ static void what_is_missing_or_too_much_is_said(void **state)
     refuses("generate -m x --input json", "--input: 'json' is not one of lines, text, jsonl");
     refuses("tokenize -m x --input text", "--input: 'text' is not one of lines, jsonl");
     refuses(GENERATE "--backend reference --cpu-path avx2", "--cpu-path chooses a path of the backend cpu");
+    refuses(GENERATE "--backend cpu --device-exchange nccl", "--device-exchange is for rows on GPUs");
+    refuses(GENERATE "--backend reference --device-exchange host", "--device-exchange is for rows on GPUs");
 }
 
 static void help_and_version_are_answered_first(void **state)
