@@ -64,6 +64,8 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     size_t body = round_up(bytes ? bytes : 1, DEVICE_ALIGN);
     size_t mapped = round_up(body, PAGE) + 2 * (size_t)PAGE;
 
+    if (cudaError_t error = hostgpu_capture_forbids())
+        return error;
     if (device && device_used + bytes > hostgpu_memory_bytes())
         return cudaErrorMemoryAllocation;
     char *base = (char *)mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
@@ -88,6 +90,8 @@ static cudaError_t give_back(void *p, bool device)
     if (!p)
         return cudaSuccess;
     std::lock_guard<std::recursive_mutex> held(hostgpu_lock());
+    if (cudaError_t error = hostgpu_capture_forbids())
+        return error;
     auto found = allocations().find((uintptr_t)p);
     if (found == allocations().end() || found->second.device != device)
         hostgpu_fail("%p is freed, which is no such allocation", p);
@@ -192,6 +196,8 @@ extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes,
 
         hostgpu_memory_check(to, bytes, kind != cudaMemcpyDeviceToHost, "cudaMemcpyAsync destination");
         hostgpu_memory_check(from, bytes, kind != cudaMemcpyHostToDevice, "cudaMemcpyAsync source");
+        if (kind == cudaMemcpyDeviceToHost && hostgpu_capture_of(stream))
+            hostgpu_fail("cudaMemcpyAsync: a copy to the host in a capture is not emulated");
         if (kind == cudaMemcpyDeviceToHost)
             hostgpu_poison(to, bytes); /* the host must not read it before it has waited */
     }

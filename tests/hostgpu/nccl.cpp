@@ -6,7 +6,7 @@
  * begins with what its sender thinks it is; a receiver that expects something else stops both ranks with both
  * descriptions, where the real library would hang or mix up bytes. Communicators do not block: a call is
  * under way until ncclCommGetAsyncError has been asked some times, and only then on the stream. */
-#include "nccl_pipe.h"
+#include "nccl_work.h"
 #include "runtime.h"
 
 #include <errno.h>
@@ -22,66 +22,7 @@
 #include <atomic>
 #include <string>
 
-enum { RANKS = 64, TEXT = 400, LONGEST_PROGRESS = 3 };
-
-enum call { SEND, ALL_GATHER, BROADCAST };
-static const char *const call_names[] = {"Send/Recv", "AllGather", "Broadcast"};
-
-struct header {
-    uint64_t sequence, count;
-    int32_t call, type, reduction, root; /* reduction -1: none */
-};
-
-/* What the ranks of a communicator share. */
-struct board {
-    std::atomic<int> joined, left;
-    std::atomic<int> stopped;  /* two ranks disagree: text tells */
-    std::atomic<int> deserter; /* 1 + the rank that aborted */
-    char text[TEXT];
-    char doing[RANKS][TEXT];
-    struct {
-        std::atomic<uint32_t> round;
-        int color, key;
-    } split[RANKS];
-    nccl_pipe pipes[];
-};
-
-struct part {
-    int peer;
-    bool sends;
-    char *bytes;
-    size_t count;
-    header wanted;
-    size_t header_done = 0, done = 0;
-    header got = {};
-};
-
-struct work {
-    ncclComm *comm;
-    cudaStream_t stream;
-    uint64_t ticket;
-    std::vector<part> parts;
-    time_t stuck = 0;
-};
-
-struct ncclComm {
-    board *shared = nullptr;
-    size_t mapped = 0;
-    std::string name, error;
-    int size = 0, rank = 0;
-    bool blocking = true, aborted = false, finalized = false;
-    uint64_t collectives = 0, issued = 0, finished = 0;
-    std::vector<uint64_t> sent, received;
-    uint32_t splits = 0;
-    int progress = 0;                        /* questions until what is under way is done */
-    std::function<ncclResult_t()> under_way; /* ncclInProgress: not yet */
-};
-
-static std::vector<ncclComm *> &comms(void)
-{
-    static auto *all = new std::vector<ncclComm *>;
-    return *all;
-}
+enum { LONGEST_PROGRESS = 3 };
 
 static int group_depth;
 static std::vector<std::shared_ptr<work>> group;
@@ -92,11 +33,6 @@ struct held {
     {
     }
 };
-
-static nccl_pipe &pipe_between(ncclComm *c, int from, int to)
-{
-    return c->shared->pipes[from * c->size + to];
-}
 
 static size_t element_bytes(ncclDataType_t type)
 {
@@ -118,114 +54,6 @@ static size_t element_bytes(ncclDataType_t type)
     default:
         hostgpu_fail("nccl: data type %d", (int)type);
     }
-}
-
-static std::string words(const header &h)
-{
-    char text[160];
-
-    snprintf(text, sizeof text, "%s number %llu of %llu elements, type %d, reduction %d, root %d",
-             call_names[h.call], (unsigned long long)h.sequence, (unsigned long long)h.count, h.type,
-             h.reduction, h.root);
-    return text;
-}
-
-/* Whoever sees a disagreement first tells it; the other side stops with the same words. */
-static void check_stopped(ncclComm *c)
-{
-    if (c->shared->stopped.load(std::memory_order_acquire) == 2)
-        hostgpu_fail("%s", c->shared->text);
-}
-
-static void stop_all(ncclComm *c, const std::string &text)
-{
-    int nobody = 0;
-
-    if (c->shared->stopped.compare_exchange_strong(nobody, 1)) {
-        snprintf(c->shared->text, TEXT, "%s", text.c_str());
-        c->shared->stopped.store(2, std::memory_order_release);
-    }
-    hostgpu_fail("%s", text.c_str());
-}
-
-/* -- pieces --- */
-
-static bool done_with(const part &x)
-{
-    return x.header_done == sizeof(header) && x.done == x.count;
-}
-
-static void send_piece(ncclComm *c, part &x)
-{
-    nccl_pipe &p = pipe_between(c, c->rank, x.peer);
-
-    if (x.header_done < sizeof(header))
-        x.header_done += nccl_pipe_put(p, (char *)&x.wanted + x.header_done, sizeof(header) - x.header_done);
-    if (x.header_done == sizeof(header))
-        x.done += nccl_pipe_put(p, x.bytes + x.done, x.count - x.done);
-}
-
-static void receive_piece(ncclComm *c, part &x)
-{
-    nccl_pipe &p = pipe_between(c, x.peer, c->rank);
-
-    if (x.header_done < sizeof(header)) {
-        x.header_done += nccl_pipe_take(p, (char *)&x.got + x.header_done, sizeof(header) - x.header_done);
-        if (x.header_done == sizeof(header) && memcmp(&x.got, &x.wanted, sizeof(header)) != 0)
-            stop_all(c, "nccl: rank " + std::to_string(c->rank) + " of " + c->name + " expects from rank " +
-                            std::to_string(x.peer) + ": " + words(x.wanted) + "; rank " +
-                            std::to_string(x.peer) + " sends: " + words(x.got));
-    }
-    if (x.header_done == sizeof(header))
-        x.done += nccl_pipe_take(p, x.bytes + x.done, x.count - x.done);
-}
-
-void hostgpu_why_stuck(void)
-{
-    for (ncclComm *c : comms())
-        for (int r = 0; c->shared && r < c->size; r++)
-            fprintf(stderr, "hostgpu: rank %d of %d of %s: %s\n", r, c->size, c->name.c_str(),
-                    c->shared->doing[r]);
-}
-
-/* True when the operation is complete: then it is the stream's to end. Messages to one peer go in order, and
- * operations of one communicator in the order of issue. */
-static bool poll(work *w)
-{
-    ncclComm *c = w->comm;
-    bool busy[2][RANKS] = {}, complete = true, moved = false;
-
-    if (c->aborted)
-        return true;
-    check_stopped(c);
-    if (w->ticket != c->finished)
-        return false;
-    for (part &x : w->parts) {
-        size_t before = x.header_done + x.done;
-
-        if (done_with(x))
-            continue;
-        if (!busy[x.sends][x.peer]) {
-            x.sends ? send_piece(c, x) : receive_piece(c, x);
-            moved = moved || x.header_done + x.done > before;
-        }
-        if (done_with(x))
-            continue;
-        if (!busy[x.sends][x.peer])
-            snprintf(c->shared->doing[c->rank], TEXT, "%s rank %d: %s", x.sends ? "sends to" : "waits for",
-                     x.peer, words(x.wanted).c_str());
-        busy[x.sends][x.peer] = true;
-        complete = false;
-    }
-    if (complete)
-        snprintf(c->shared->doing[c->rank], TEXT, "idle after %llu operations",
-                 (unsigned long long)c->finished + 1);
-    w->stuck = moved || complete || !w->stuck ? time(nullptr) : w->stuck;
-    if (time(nullptr) - w->stuck > hostgpu_settings_get().timeout) {
-        hostgpu_why_stuck();
-        hostgpu_fail("nccl: nothing has moved for %d s", hostgpu_settings_get().timeout);
-    }
-    return complete;
 }
 
 /* -- groups --- */
@@ -252,18 +80,10 @@ static work *current(ncclComm *c, cudaStream_t stream)
     return w.get();
 }
 
-static void push(const std::shared_ptr<work> &w)
+static void check_graphs(ncclComm *c, const char *call)
 {
-    w->ticket = w->comm->issued++;
-    hostgpu_push(w->stream, {"nccl",
-                             [w] {
-                                 if (w->comm->aborted)
-                                     return;
-                                 for (part &x : w->parts)
-                                     hostgpu_touch(x.bytes, x.count, !x.sends);
-                                 w->comm->finished++;
-                             },
-                             [w] { return poll(w.get()); }, nullptr, nullptr});
+    if (c->in_graphs.use_count() > 1)
+        hostgpu_fail("nccl: %s of %s waits for ever: a graph still holds calls of it", call, c->name.c_str());
 }
 
 static ncclResult_t submit(void)
@@ -274,12 +94,12 @@ static ncclResult_t submit(void)
     group.clear();
     for (auto &w : list) {
         if (w->comm->blocking) {
-            push(w);
+            nccl_work_queue(w);
             continue;
         }
         w->comm->progress = (int)hostgpu_random(LONGEST_PROGRESS);
         w->comm->under_way = [w] {
-            push(w);
+            nccl_work_queue(w);
             return ncclSuccess;
         };
         result = ncclInProgress;
@@ -376,7 +196,7 @@ static ncclResult_t begin(ncclComm_t *out, int size, const char *name, int rank,
         hostgpu_fail("nccl: a communicator that blocks cannot be aborted: set blocking to 0");
     if (!config->commName || config->commName == (const char *)NCCL_CONFIG_UNDEF_PTR)
         hostgpu_fail("nccl: a communicator without a name");
-    comms().push_back(c);
+    nccl_work_comms().push_back(c);
     follow(c, [c] { return meet(c); });
     *out = c;
     return ncclInProgress;
@@ -434,7 +254,7 @@ extern "C" ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state)
 
     *state = ncclSuccess;
     if (c->shared)
-        check_stopped(c);
+        nccl_work_stopped(c);
     if (c->under_way) {
         *state = c->progress-- > 0 ? ncclInProgress : c->under_way();
         if (*state != ncclInProgress)
@@ -464,7 +284,7 @@ extern "C" const char *ncclGetLastError(ncclComm_t c)
 
 static void forget(ncclComm *c)
 {
-    auto &all = comms();
+    auto &all = nccl_work_comms();
 
     all.erase(std::remove(all.begin(), all.end(), c), all.end());
     if (c->shared && c->shared->joined < c->size)
@@ -494,8 +314,9 @@ extern "C" ncclResult_t ncclCommDestroy(ncclComm_t c)
 
     if (!c->finalized || c->under_way)
         hostgpu_fail("nccl: ncclCommDestroy of %s, which is not finalized", c->name.c_str());
+    check_graphs(c, "ncclCommDestroy");
     for (int r = 0; r < c->size; r++) {
-        nccl_pipe &p = pipe_between(c, r, c->rank);
+        nccl_pipe &p = nccl_work_pipe(c, r, c->rank);
 
         if (p.head != p.tail)
             hostgpu_fail("nccl: ncclCommDestroy of %s: rank %d has sent what rank %d never received",
@@ -512,6 +333,7 @@ extern "C" ncclResult_t ncclCommAbort(ncclComm_t c)
 {
     held lock;
 
+    check_graphs(c, "ncclCommAbort");
     c->aborted = true;
     c->under_way = nullptr;
     if (c->shared) {
@@ -534,8 +356,8 @@ static ncclResult_t between(void *bytes, size_t count, ncclDataType_t type, int 
     hostgpu_memory_check(bytes, count * element_bytes(type), true, sends ? "ncclSend" : "ncclRecv");
     ncclGroupStart();
     work *w = current(c, stream);
-    part x = {peer, sends, (char *)bytes, count * element_bytes(type), {}};
-    x.wanted = {(sends ? c->sent : c->received)[(size_t)peer]++, count, SEND, type, -1, 0};
+    part x = {peer, sends, false, (char *)bytes, count * element_bytes(type), {}};
+    x.wanted = {0, count, SEND, type, -1, 0, 0, 0};
     w->parts.push_back(x);
     return ncclGroupEnd();
 }
@@ -570,17 +392,17 @@ static ncclResult_t all_ranks(const together &t, ncclComm *c, cudaStream_t strea
     bool sends = t.call != BROADCAST || (c && c->rank == t.root);
 
     if (sends)
-        hostgpu_memory_check(t.from, bytes, true, call_names[t.call]);
-    hostgpu_memory_check(t.to, t.parts_received ? bytes * ranks : bytes, true, call_names[t.call]);
+        hostgpu_memory_check(t.from, bytes, true, nccl_work_name(t.call));
+    hostgpu_memory_check(t.to, t.parts_received ? bytes * ranks : bytes, true, nccl_work_name(t.call));
     ncclGroupStart();
     work *w = current(c, stream);
-    header h = {c->collectives++, t.count, t.call, t.type, -1, t.root};
+    header h = {0, t.count, t.call, t.type, -1, t.root, 0, 0};
     for (int r = 0; r < c->size; r++) {
         size_t at = bytes * (size_t)r;
         char *to = (char *)t.to + (t.parts_received ? at : 0);
 
-        w->parts.push_back({r, true, (char *)t.from, sends ? bytes : 0, h});
-        w->parts.push_back({r, false, to, t.call != BROADCAST || r == t.root ? bytes : 0, h});
+        w->parts.push_back({r, true, r == 0, (char *)t.from, sends ? bytes : 0, h});
+        w->parts.push_back({r, false, false, to, t.call != BROADCAST || r == t.root ? bytes : 0, h});
     }
     return ncclGroupEnd();
 }

@@ -51,10 +51,19 @@ struct hostgpu_operation {
     std::function<bool()> ready;
     std::function<void()> hurry; /* makes what it waits for happen first, in lazy order */
     std::shared_ptr<hostgpu_clock> host_seen;
+    std::function<hostgpu_operation()> anew = {}; /* what every launch of a graph queues in its place */
 };
 
 /* Appends to a stream. Nothing runs at the call unless the order by chance or by wish says so. */
 void hostgpu_push(cudaStream_t stream, hostgpu_operation operation);
+
+/* Captures (graph.cpp): the graph that takes what is queued on a stream; NULL: it runs. */
+CUgraph_st *hostgpu_capture_of(cudaStream_t stream);
+void hostgpu_capture_set(cudaStream_t stream, CUgraph_st *graph);
+void hostgpu_capture_add(CUgraph_st *graph, hostgpu_operation operation);
+/* A call that no capture of this thread allows: the capture is void, and this is what the call returns. */
+cudaError_t hostgpu_capture_forbids(void);
+cudaError_t hostgpu_capture_spoil(CUgraph_st *graph, cudaError_t error);
 
 /* Runs one operation that can run now; false when none can. */
 bool hostgpu_advance(void);

@@ -23,12 +23,14 @@ struct CUstream_st {
     hostgpu_clock seen;
     uint64_t pushed, done;
     int number;
+    CUgraph_st *capture; /* takes what is queued; NULL: it runs */
 };
 
 struct CUevent_st {
     CUstream_st *stream; /* where it was recorded last; NULL: nowhere */
     uint64_t upto;       /* operations of that stream */
     std::shared_ptr<hostgpu_clock> seen;
+    bool captured; /* recorded last in a capture: it says nothing of any stream */
 };
 
 static std::vector<CUstream_st *> &streams(void)
@@ -165,6 +167,10 @@ void hostgpu_push(cudaStream_t stream, hostgpu_operation operation)
     CUstream_st *s = checked(stream);
     hostgpu_place &here = hostgpu_here();
 
+    if (s->capture) {
+        hostgpu_capture_add(s->capture, std::move(operation));
+        return;
+    }
     operation.host_seen = std::make_shared<hostgpu_clock>(host_seen());
     here.host_operation = ++host_seen()[0];
     s->queue.push_back(std::move(operation));
@@ -218,6 +224,20 @@ static void drive(CUstream_st *s, uint64_t upto)
         }
         usleep(NAP_MICROSECONDS);
     }
+}
+
+CUgraph_st *hostgpu_capture_of(cudaStream_t stream)
+{
+    call held;
+
+    return checked(stream)->capture;
+}
+
+void hostgpu_capture_set(cudaStream_t stream, CUgraph_st *graph)
+{
+    call held;
+
+    checked(stream)->capture = graph;
 }
 
 /* -- the CUDA interface ------------------------------------------------------------------------------------
@@ -278,6 +298,8 @@ extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     call held;
     CUstream_st *s = checked(stream);
 
+    if (s->capture)
+        return hostgpu_capture_forbids();
     drive(s, s->pushed);
     join(host_seen(), s->seen);
     return cudaSuccess;
@@ -287,6 +309,8 @@ extern "C" cudaError_t cudaDeviceSynchronize(void)
 {
     call held;
 
+    if (cudaError_t error = hostgpu_capture_forbids())
+        return error;
     for (CUstream_st *s : streams()) {
         drive(s, s->pushed);
         join(host_seen(), s->seen);
@@ -299,6 +323,8 @@ extern "C" cudaError_t cudaStreamQuery(cudaStream_t stream)
     call held;
     CUstream_st *s = checked(stream);
 
+    if (s->capture)
+        return hostgpu_capture_forbids();
     step_some(s, s->pushed);
     if (s->done < s->pushed)
         return cudaErrorNotReady;
@@ -325,6 +351,9 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     CUstream_st *s = checked(stream);
     auto seen = std::make_shared<hostgpu_clock>();
 
+    event->captured = s->capture != nullptr;
+    if (s->capture)
+        return cudaSuccess;
     event->stream = s;
     event->upto = s->pushed + 1;
     event->seen = seen;
@@ -341,6 +370,12 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t even
     auto seen = event->seen;
 
     (void)flags;
+    if (event->captured && s->capture)
+        return cudaSuccess; /* of this very stream: only one is ever captured */
+    if (event->captured)
+        hostgpu_fail("cudaStreamWaitEvent: a capture that goes on to a second stream is not emulated");
+    if (s->capture)
+        return hostgpu_capture_spoil(s->capture, cudaErrorStreamCaptureIsolation);
     if (!other)
         return cudaSuccess;
     hostgpu_push(stream, {"event wait", [seen, s] { join(s->seen, *seen); },
@@ -353,6 +388,10 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     call held;
 
+    if (cudaError_t error = hostgpu_capture_forbids())
+        return error;
+    if (event->captured)
+        return cudaErrorCapturedEvent;
     if (event->stream) {
         drive(event->stream, event->upto);
         join(host_seen(), *event->seen);
@@ -364,6 +403,10 @@ extern "C" cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     call held;
 
+    if (cudaError_t error = hostgpu_capture_forbids())
+        return error;
+    if (event->captured)
+        return cudaErrorCapturedEvent;
     if (event->stream)
         step_some(event->stream, event->upto);
     if (event->stream && event->stream->done < event->upto)

@@ -1,0 +1,176 @@
+/* nccl_work.cpp - operations of a communicator: their messages, in pieces, and their place on a stream
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A receiver that expects something else than what comes stops both ranks with both descriptions. */
+#include "nccl_work.h"
+
+#include <stdio.h>
+
+static const char *const call_names[] = {"Send/Recv", "AllGather", "Broadcast"};
+
+const char *nccl_work_name(enum call call)
+{
+    return call_names[call];
+}
+
+std::vector<ncclComm *> &nccl_work_comms(void)
+{
+    static auto *all = new std::vector<ncclComm *>;
+    return *all;
+}
+
+static std::string words(const header &h)
+{
+    char text[160];
+
+    snprintf(text, sizeof text, "%s number %llu of %llu elements, type %d, reduction %d, root %d%s",
+             call_names[h.call], (unsigned long long)h.sequence, (unsigned long long)h.count, h.type,
+             h.reduction, h.root, h.graph ? ", of a graph" : "");
+    return text;
+}
+
+/* Whoever sees a disagreement first tells it; the other side stops with the same words. */
+void nccl_work_stopped(ncclComm *c)
+{
+    if (c->shared->stopped.load(std::memory_order_acquire) == 2)
+        hostgpu_fail("%s", c->shared->text);
+}
+
+static void stop_all(ncclComm *c, const std::string &text)
+{
+    int nobody = 0;
+
+    if (c->shared->stopped.compare_exchange_strong(nobody, 1)) {
+        snprintf(c->shared->text, TEXT, "%s", text.c_str());
+        c->shared->stopped.store(2, std::memory_order_release);
+    }
+    hostgpu_fail("%s", text.c_str());
+}
+
+/* -- pieces --- */
+
+static bool done_with(const part &x)
+{
+    return x.header_done == sizeof(header) && x.done == x.count;
+}
+
+static void send_piece(ncclComm *c, part &x)
+{
+    nccl_pipe &p = nccl_work_pipe(c, c->rank, x.peer);
+
+    if (x.header_done < sizeof(header))
+        x.header_done += nccl_pipe_put(p, (char *)&x.wanted + x.header_done, sizeof(header) - x.header_done);
+    if (x.header_done == sizeof(header))
+        x.done += nccl_pipe_put(p, x.bytes + x.done, x.count - x.done);
+}
+
+static void receive_piece(ncclComm *c, part &x)
+{
+    nccl_pipe &p = nccl_work_pipe(c, x.peer, c->rank);
+
+    if (x.header_done < sizeof(header)) {
+        x.header_done += nccl_pipe_take(p, (char *)&x.got + x.header_done, sizeof(header) - x.header_done);
+        if (x.header_done == sizeof(header) && memcmp(&x.got, &x.wanted, sizeof(header)) != 0)
+            stop_all(c, "nccl: rank " + std::to_string(c->rank) + " of " + c->name + " expects from rank " +
+                            std::to_string(x.peer) + ": " + words(x.wanted) + "; rank " +
+                            std::to_string(x.peer) + " sends: " + words(x.got));
+    }
+    if (x.header_done == sizeof(header))
+        x.done += nccl_pipe_take(p, x.bytes + x.done, x.count - x.done);
+}
+
+void hostgpu_why_stuck(void)
+{
+    for (ncclComm *c : nccl_work_comms())
+        for (int r = 0; c->shared && r < c->size; r++)
+            fprintf(stderr, "hostgpu: rank %d of %d of %s: %s\n", r, c->size, c->name.c_str(),
+                    c->shared->doing[r]);
+}
+
+/* True when the operation is complete: then it is the stream's to end. Messages to one peer go in order, and
+ * operations of one communicator in the order of issue. */
+static bool poll(work *w)
+{
+    ncclComm *c = w->comm;
+    bool busy[2][RANKS] = {}, complete = true, moved = false;
+
+    if (c->aborted)
+        return true;
+    nccl_work_stopped(c);
+    if (w->ticket != c->finished)
+        return false;
+    for (part &x : w->parts) {
+        size_t before = x.header_done + x.done;
+
+        if (done_with(x))
+            continue;
+        if (!busy[x.sends][x.peer]) {
+            x.sends ? send_piece(c, x) : receive_piece(c, x);
+            moved = moved || x.header_done + x.done > before;
+        }
+        if (done_with(x))
+            continue;
+        if (!busy[x.sends][x.peer])
+            snprintf(c->shared->doing[c->rank], TEXT, "%s rank %d: %s", x.sends ? "sends to" : "waits for",
+                     x.peer, words(x.wanted).c_str());
+        busy[x.sends][x.peer] = true;
+        complete = false;
+    }
+    if (complete)
+        snprintf(c->shared->doing[c->rank], TEXT, "idle after %llu operations",
+                 (unsigned long long)c->finished + 1);
+    w->stuck = moved || complete || !w->stuck ? time(nullptr) : w->stuck;
+    if (time(nullptr) - w->stuck > hostgpu_settings_get().timeout) {
+        hostgpu_why_stuck();
+        hostgpu_fail("nccl: nothing has moved for %d s", hostgpu_settings_get().timeout);
+    }
+    return complete;
+}
+/* Its place among all of the communicator, and of the messages to each peer. */
+static void number(work *w, bool graph)
+{
+    ncclComm *c = w->comm;
+    uint64_t together = 0;
+
+    w->ticket = c->issued++;
+    for (part &x : w->parts) {
+        together = x.begins ? c->collectives++ : together;
+        x.wanted.graph = graph;
+        x.wanted.sequence = x.wanted.call != SEND ? together
+                            : x.sends             ? c->sent[(size_t)x.peer]++
+                                                  : c->received[(size_t)x.peer]++;
+    }
+}
+
+static hostgpu_operation operation_of(const std::shared_ptr<work> &w)
+{
+    return {"nccl",
+            [w] {
+                if (w->comm->aborted)
+                    return;
+                for (part &x : w->parts)
+                    hostgpu_touch(x.bytes, x.count, !x.sends);
+                w->comm->finished++;
+            },
+            [w] { return poll(w.get()); }, nullptr, nullptr};
+}
+
+void nccl_work_queue(const std::shared_ptr<work> &w)
+{
+    hostgpu_operation pattern = {"nccl", nullptr, nullptr, nullptr, nullptr};
+    auto in_graph = w->comm->in_graphs;
+
+    if (!hostgpu_capture_of(w->stream)) {
+        number(w.get(), false);
+        hostgpu_push(w->stream, operation_of(w));
+        return;
+    }
+    pattern.anew = [w, in_graph] {
+        auto again = std::make_shared<work>(*w);
+
+        number(again.get(), true);
+        return operation_of(again);
+    };
+    hostgpu_push(w->stream, pattern);
+}

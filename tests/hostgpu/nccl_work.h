@@ -1,0 +1,94 @@
+/* nccl_work.h - a communicator, and the operations of it that stand on a stream
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * An operation sends and receives in pieces as often as the stream's turn comes. Every message begins with
+ * what its sender thinks it is. */
+#ifndef HOSTGPU_NCCL_WORK_H
+#define HOSTGPU_NCCL_WORK_H
+
+#include "nccl_pipe.h"
+#include "runtime.h"
+
+#include <nccl.h>
+#include <time.h>
+
+#include <atomic>
+#include <string>
+
+enum { RANKS = 64, TEXT = 400 };
+
+enum call { SEND, ALL_GATHER, BROADCAST };
+
+struct header {
+    uint64_t sequence, count;
+    int32_t call, type, reduction, root; /* reduction -1: none */
+    int32_t graph, unused;               /* 1: of a graph, as it then is on every rank */
+};
+
+/* What the ranks of a communicator share. */
+struct board {
+    std::atomic<int> joined, left;
+    std::atomic<int> stopped;  /* two ranks disagree: text tells */
+    std::atomic<int> deserter; /* 1 + the rank that aborted */
+    char text[TEXT];
+    char doing[RANKS][TEXT];
+    struct {
+        std::atomic<uint32_t> round;
+        int color, key;
+    } split[RANKS];
+    nccl_pipe pipes[];
+};
+
+struct part {
+    int peer;
+    bool sends;
+    bool begins; /* a call of all ranks: the parts behind it up to the next are of the same */
+    char *bytes;
+    size_t count;
+    header wanted;
+    size_t header_done = 0, done = 0;
+    header got = {};
+};
+
+struct work {
+    ncclComm *comm;
+    cudaStream_t stream;
+    uint64_t ticket;
+    std::vector<part> parts;
+    time_t stuck = 0;
+};
+
+struct ncclComm {
+    board *shared = nullptr;
+    size_t mapped = 0;
+    std::string name, error;
+    std::shared_ptr<int> in_graphs = std::make_shared<int>(0); /* others that hold it: calls in graphs */
+    int size = 0, rank = 0;
+    bool blocking = true, aborted = false, finalized = false;
+    uint64_t collectives = 0, issued = 0, finished = 0;
+    std::vector<uint64_t> sent, received;
+    uint32_t splits = 0;
+    int progress = 0;                        /* questions until what is under way is done */
+    std::function<ncclResult_t()> under_way; /* ncclInProgress: not yet */
+};
+
+/* All that were opened and not destroyed. */
+std::vector<ncclComm *> &nccl_work_comms(void);
+
+inline nccl_pipe &nccl_work_pipe(ncclComm *c, int from, int to)
+{
+    return c->shared->pipes[from * c->size + to];
+}
+
+/* "AllGather" */
+const char *nccl_work_name(enum call call);
+
+/* Ends the process when two ranks have disagreed. */
+void nccl_work_stopped(ncclComm *c);
+
+/* Puts it on its stream. In a capture it is a pattern: every launch of the graph makes a call of its own by
+ * it. */
+void nccl_work_queue(const std::shared_ptr<work> &w);
+
+#endif
