@@ -134,6 +134,7 @@ static void close_all(struct kernels *k)
         c->blas.close(&c->blas);
     cuda_turns_close(&c->turns);
     cuda_spans_close(&c->spans);
+    cuda_tables_close(&c->tables);
     cuda_device_close(&c->device);
     memory = c->memory; /* the table lies in it */
     host_close(&memory);
@@ -173,6 +174,7 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
     TRY(cuda_device_open(&c->device, request->device));
     c->device.waits = &c->table.waits;
     TRY(cuda_spans_open(&c->spans, memory));
+    TRY(cuda_tables_open(&c->tables, memory));
     TRY(open_blas(c, request));
     c->table = (struct kernels){.name = c->name,
                                 .threads = 1,
@@ -203,6 +205,7 @@ enum status cuda_open(const struct module_request *request, struct kernels **out
     if (status != STATUS_OK) {
         if (c) {
             cuda_spans_close(&c->spans);
+            cuda_tables_close(&c->tables);
             cuda_device_close(&c->device);
         }
         host_close(&memory);

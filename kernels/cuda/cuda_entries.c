@@ -253,16 +253,22 @@ static int most_rows(const struct expert_batch *b)
     return most;
 }
 
-/* The weights of every slot, on the device. */
-static enum status send_weights(struct kernels *k, const struct weight *weights, int slots, const void **out)
+/* The weights of every slot, on the device: *gate_up [slots] and *down [slots]. */
+static enum status table_of(struct kernels *k, const struct expert_batch *b,
+                            const struct cuda_weight **gate_up, const struct cuda_weight **down)
 {
     struct cuda_entries *c = cuda_entries_of(k);
+    int slots = b->slots;
 
     if (slots > CUDA_ENTRIES_SLOTS)
         return FAIL(STATUS_BUG, "%d experts on a rank, at most %d", slots, CUDA_ENTRIES_SLOTS);
-    for (int s = 0; s < slots; s++)
-        c->slot[s] = cuda_entries_weight(&weights[s]);
-    return cuda_device_send(&c->device, c->slot, (size_t)slots * sizeof *c->slot, out);
+    for (int s = 0; s < slots; s++) {
+        c->slot[s] = cuda_entries_weight(&b->gate_up[s]);
+        c->slot[slots + s] = cuda_entries_weight(&b->down[s]);
+    }
+    TRY(cuda_tables_take(&c->tables, &c->device, b->gate_up, c->slot, 2 * slots, gate_up));
+    *down = *gate_up + slots;
+    return STATUS_OK;
 }
 
 /* Shall all of it be left to cuBLAS that is large enough? A slot that our own kernels must do may have any
@@ -307,7 +313,7 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
 {
     cudaStream_t stream = stream_of(k);
     struct cuda_slots slots = {.order = b->order, .first = b->first, .slots = b->slots, .most = most_rows(b)};
-    const void *gate_up, *down;
+    const struct cuda_weight *gate_up = NULL, *down = NULL;
     struct matrix inner, half;
 
     for (int s = 0; s < b->slots; s++)
@@ -321,8 +327,7 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
         TRY(multiply_large(k, b, &slots.most));
     if (slots.most == 0)
         return STATUS_OK;
-    TRY(send_weights(k, b->gate_up, b->slots, &gate_up));
-    TRY(send_weights(k, b->down, b->slots, &down));
+    TRY(table_of(k, b, &gate_up, &down));
     slots.weights = gate_up;
     inner = matrix_columns(b->scratch, 0, b->gate_up[0].rows);
     half = matrix_columns(b->scratch, 0, b->down[0].columns);

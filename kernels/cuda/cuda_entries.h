@@ -8,6 +8,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_launch.h"
 #include "kernels/cuda/cuda_spans.h"
+#include "kernels/cuda/cuda_tables.h"
 #include "kernels/cuda/cuda_turns.h"
 #include "kernels/host.h"
 
@@ -21,8 +22,9 @@ struct cuda_entries {
     struct cuda_blas blas; /* not opened: every product is our own */
     struct cuda_turns turns;
     struct cuda_spans spans;
+    struct cuda_tables tables;
     uint16_t *row; /* two planes of a row of a weight on its way to the device */
-    struct cuda_weight slot[CUDA_ENTRIES_SLOTS]; /* on their way to the device */
+    struct cuda_weight slot[2 * CUDA_ENTRIES_SLOTS]; /* of a layer: gate and up of each, then down */
     char name[64];
 };
 

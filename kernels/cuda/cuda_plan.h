@@ -12,6 +12,7 @@
 enum {
     CUDA_PLAN_RING_BYTES = 8 << 20,      /* index arrays on their way, on the device and pinned on the host */
     CUDA_PLAN_PARTIAL_FLOATS = 16 << 20, /* results of attention not yet added up */
+    CUDA_PLAN_TABLES_BYTES = 2 << 20,    /* where the weights of experts lie */
     CUDA_PLAN_WORKSPACE_BYTES = 32 << 20, /* cuBLAS' own: NVIDIA recommends it for Hopper and later */
     CUDA_PLAN_SPAN_NUMBERS = 1 << 20,     /* that describe the spans of a step */
     CUDA_PLAN_KINDS = 4,                  /* of attention in a model */

@@ -97,7 +97,7 @@ def balancer(program):
 
 
 def waits(program):
-    """In steps that only decode the host waits in no layer, but for what travels through its memory."""
+    """In steps that only decode the host waits in no layer and sends nothing, but for what travels through its memory."""
     lines = [{"id": i, "prompt_token_ids": [1, 2, 3 + i], "max_tokens": 9, "temperature": 0, "ignore_eos": True} for i in range(3)]
     with tempfile.TemporaryDirectory() as folder:
         stats = pathlib.Path(folder) / "stats.json"
@@ -111,6 +111,22 @@ def waits(program):
             if not least <= found <= most:
                 fail(f"{ranks} ranks, {options}: the host waited {found} times in a layer, not {least} to {most} times")
             print(f"  the host waits {found:.2f} times in a layer: {ranks} ranks {options}")
+    sends_in_layers(program, lines)
+
+
+def sends_in_layers(program, lines):
+    """Once the device has been told where experts lie, nothing is sent between a layer's route and its combine."""
+    command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda", "--cuda-module", program.module,
+               "--input", "jsonl", "--kv-cache-memory", "4M"]
+    done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=120,
+                          env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)
+    steps = " ".join(re.findall(r"^hostgpu: stream \d+ operation \d+: (\S+)", done.stderr.decode(), re.M)).split("embed")[1:]
+    layers = [[layer.split("combine")[0] for layer in step.split("route")[1:]] for step in steps]
+    if len(steps) < 8 or not layers[0] or "memcpy" not in layers[0][0]:
+        fail(f"the first of {len(steps)} steps was to send tables of experts: {steps[:1]}")
+    if any("memcpy" in layer for step in layers[1:] for layer in step):
+        fail(f"something is sent to the device in the layers of a step that only decodes: {steps[-1]}")
+    print(f"  nothing is sent to the device in the expert layers of {len(steps) - 1} steps")
 
 
 def statistics(program, folder, *arguments, **how):

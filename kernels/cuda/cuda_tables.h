@@ -1,0 +1,39 @@
+/* cuda_tables.h - where the weights of experts lie, told to the device once and again when they have moved
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A layer's table keeps its place on the device from its first use on, so that a step which finds every table
+ * as it was sends none. What is looked up by its key is compared number by number: a key that has got other
+ * weights, or an expert that has moved, is sent again, in the order of the stream. */
+#ifndef CUDA_TABLES_H
+#define CUDA_TABLES_H
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_launch.h"
+#include "kernels/host.h"
+
+enum { CUDA_TABLES_KEPT = 512 };
+
+struct cuda_tables_kept {
+    const void *key;
+    size_t first; /* of its weights in the tables */
+    int count;
+};
+
+struct cuda_tables {
+    struct cuda_weight *sent;  /* [room] host: what the device holds */
+    struct cuda_weight *table; /* [room] device */
+    size_t used;
+    struct cuda_tables_kept kept[CUDA_TABLES_KEPT];
+    int count;
+};
+
+/* Room for the tables, out of `memory` and the device's. */
+enum status cuda_tables_open(struct cuda_tables *t, struct host_memory *memory);
+void cuda_tables_close(struct cuda_tables *t);
+
+/* *out [count] on the device, good for work that is queued before the next call. `key` names the layer. */
+enum status cuda_tables_take(struct cuda_tables *t, struct cuda_device *d, const void *key,
+                             const struct cuda_weight *weights, int count, const struct cuda_weight **out);
+
+#endif
