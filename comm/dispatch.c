@@ -4,7 +4,6 @@
 #include "comm/dispatch.h"
 
 #include <limits.h>
-#include <stdbool.h>
 #include <string.h>
 
 struct dispatch_memory {
@@ -154,8 +153,32 @@ enum status dispatch_widen(struct dispatch *d, struct arena *arena, int arrivals
     return STATUS_OK;
 }
 
+bool dispatch_wants_nodes(enum dispatch_way way, const int32_t *rank_node, int choices)
+{
+    return rank_node && (way == DISPATCH_NODE_ONCE || (way == DISPATCH_AUTO && choices > 1));
+}
+
+enum status dispatch_by_nodes(struct dispatch *d, struct arena *arena, const struct placement *placement)
+{
+    struct node_once_shape shape = {.rank_node = d->rank_node,
+                                    .placement = placement,
+                                    .width = d->width,
+                                    .rows = d->max_rows,
+                                    .own = d->max_own,
+                                    .choices = d->choices,
+                                    .arrivals = d->max_arrivals};
+    struct node_once *once;
+
+    TRY(arena_take_array(arena, 1, sizeof *once, "rows once to each node", &once));
+    TRY(node_once_open(once, arena, d->grid, d->kernels, &shape));
+    d->once = once;
+    return STATUS_OK;
+}
+
 void dispatch_close(struct dispatch *d)
 {
+    if (d->once)
+        node_once_close(d->once);
     if (d->memory)
         d->kernels->release(d->kernels, d->memory->send.data);
     if (d->memory && d->kernels->apart) {
@@ -370,11 +393,54 @@ static enum status upload_arrays(struct dispatch *d)
     return k->upload(k, d->backend_first, d->first, firsts * sizeof *d->first);
 }
 
-enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals)
+int64_t dispatch_crossing(const struct dispatch *d, const struct placement *p)
+{
+    int64_t rows = 0;
+
+    for (int from = 0; d->rank_node && from < p->ranks; from++) {
+        const int32_t *counts = d->counts + (ptrdiff_t)from * p->slots;
+
+        for (int to = 0; to < p->ranks; to++)
+            for (int s = p->rank_first[to];
+                 d->rank_node[to] != d->rank_node[from] && s < p->rank_first[to + 1]; s++)
+                rows += counts[s];
+    }
+    return rows;
+}
+
+static enum status send_straight(struct dispatch *d, struct matrix x, const float *factor,
+                                 struct matrix *arrivals)
 {
     struct dispatch_memory *m = d->memory;
     struct comm *rows = d->grid->rows;
     const void *arrived;
+
+    if (d->sent > 0)
+        TRY(d->kernels->gather(d->kernels, matrix_top(m->send, d->sent), x, m->row, factor));
+    TRY(rows->exchange(rows, m->send.data, m->out, &arrived));
+    /* The table's receive pointers are read-only by contract; a matrix that is only read may view them. */
+    *arrivals = (struct matrix){
+        .data = (float *)arrived, .rows = d->arriving, .columns = d->width, .stride = d->width};
+    d->crossed = d->crossed_direct;
+    return STATUS_OK;
+}
+
+static enum status send_by_nodes(struct dispatch *d, struct matrix x, const float *factor,
+                                 struct matrix *arrivals)
+{
+    struct dispatch_memory *m = d->memory;
+    struct node_once_rows rows = {
+        .bytes = m->out, .row = m->row, .factor = factor, .x = x, .leaving = m->send};
+
+    TRY(node_once_send(d->once, &rows, arrivals));
+    d->crossed = d->once->crossed;
+    return STATUS_OK;
+}
+
+enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals)
+{
+    struct dispatch_memory *m = d->memory;
+    const float *factor = scale ? m->scale : NULL;
 
     if (!d->memory->planned)
         return FAIL(STATUS_BUG, "dispatch_send without dispatch_plan");
@@ -383,15 +449,13 @@ enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scal
                     d->width);
     for (int i = 0; scale && i < m->rows * m->choices; i++)
         m->scale[d->place[i]] = scale[i];
-    if (d->sent > 0)
-        TRY(d->kernels->gather(d->kernels, matrix_top(m->send, d->sent), x, m->row, scale ? m->scale : NULL));
-    TRY(rows->exchange(rows, m->send.data, m->out, &arrived));
+    d->crossed_direct = dispatch_crossing(d, m->placement);
+    if (d->once && d->crossed_direct > 0)
+        TRY(send_by_nodes(d, x, factor, arrivals));
+    else
+        TRY(send_straight(d, x, factor, arrivals));
     group_arrivals(d);
-    TRY(upload_arrays(d));
-    /* The table's receive pointers are read-only by contract; a matrix that is only read may view them. */
-    *arrivals = (struct matrix){
-        .data = (float *)arrived, .rows = d->arriving, .columns = d->width, .stride = d->width};
-    return STATUS_OK;
+    return upload_arrays(d);
 }
 
 enum status dispatch_return(struct dispatch *d, struct matrix results, struct matrix *returned)

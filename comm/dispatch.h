@@ -10,16 +10,20 @@
  *   - (the experts multiply arrivals into results, under the same row numbers)
  *   - dispatch_return  results travel back; place says which returned row belongs to a choice of a row
  *
- * Only rows that the router sent travel. What was gathered stays readable for the balancer: collecting load
- * costs no message. */
+ * Rows go straight to the ranks that want them, or, after dispatch_by_nodes, by comm/node_once in every layer
+ * in which rows leave their node. Only rows that the router sent travel. What was gathered stays readable for
+ * the balancer: collecting load costs no message. */
 #ifndef DISPATCH_H
 #define DISPATCH_H
 
-#include "comm/grid.h"
+#include "comm/node_once.h"
 #include "engine/base/arena.h"
 #include "eplb/placement.h"
 #include "eplb/replicas.h"
 #include "kernels/kernels.h"
+
+/* auto: once to each node where ranks stand on several nodes and a row has several experts */
+enum dispatch_way { DISPATCH_AUTO, DISPATCH_DIRECT, DISPATCH_NODE_ONCE };
 
 struct dispatch {
     struct grid *grid;
@@ -38,6 +42,9 @@ struct dispatch {
     enum replicas_policy policy;
     const struct replicas_cost *cost;
 
+    const int32_t *rank_node; /* [P] node of each rank; NULL: all on one */
+    struct node_once *once;   /* NULL: rows go straight */
+
     int32_t note; /* of this rank: travels with the counts of the next dispatch_plan */
 
     /* after dispatch_plan, until the next one */
@@ -48,7 +55,9 @@ struct dispatch {
     int arriving;    /* rows that come to this rank */
     int32_t *place;  /* [T, k] row of the returned matrix for (row, choice) */
 
-    /* after dispatch_send */
+    /* after dispatch_send; of all ranks: rows that went to another node, and those that would have gone
+     * straight */
+    int64_t crossed, crossed_direct;
     int32_t *order; /* [arriving] arrival rows grouped by local slot */
     int32_t *first; /* [local slots + 1] */
 
@@ -69,12 +78,21 @@ enum status dispatch_open(struct dispatch *d, struct arena *arena, struct grid *
 enum status dispatch_widen(struct dispatch *d, struct arena *arena, int arrivals);
 void dispatch_close(struct dispatch *d);
 
+/* Does a way of these words mean node_once where ranks stand so? */
+bool dispatch_wants_nodes(enum dispatch_way way, const int32_t *rank_node, int choices);
+
+/* From now on rows go once to each node; rank_node was set before. `placement` as for dispatch_open. */
+enum status dispatch_by_nodes(struct dispatch *d, struct arena *arena, const struct placement *placement);
+
+/* Rows of `counts` whose slot is on another node than they are. */
+int64_t dispatch_crossing(const struct dispatch *d, const struct placement *placement);
+
 /* expert [rows, k], those of a row all different. */
 enum status dispatch_plan(struct dispatch *d, const struct placement *placement, int layer,
                           const int32_t *expert, int rows, int choices);
 
 /* x [T, D] rows of this rank; scale [T, k] multiplies the row that travels for a choice (NULL: 1).
- * *arrivals [arriving, D] is memory of the comm. */
+ * *arrivals [arriving, D] is memory of the comm, or stays until the next call. */
 enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals);
 
 /* results [arriving, D] without gaps between rows, in the order of the arrivals; *returned [sent, D] is

@@ -8,7 +8,7 @@ static const char *const names[WATCH_PHASE_COUNT] = {
     [WATCH_BATCH] = "batch",     [WATCH_EMBED] = "embed",       [WATCH_ATTENTION] = "attention",
     [WATCH_ROUTE] = "route",     [WATCH_DISPATCH] = "dispatch", [WATCH_EXPERTS] = "experts",
     [WATCH_COMBINE] = "combine", [WATCH_HEAD] = "head",         [WATCH_SAMPLE] = "sample",
-    [WATCH_BALANCE] = "balance", [WATCH_END] = "end",
+    [WATCH_BALANCE] = "balance", [WATCH_END] = "end",           [WATCH_SPREAD] = "spread",
 };
 
 const char *watch_phase_name(enum watch_phase phase)

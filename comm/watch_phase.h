@@ -13,6 +13,7 @@ enum watch_phase {
     WATCH_ATTENTION,
     WATCH_ROUTE,
     WATCH_DISPATCH,
+    WATCH_SPREAD, /* what a dispatch does inside nodes after it has crossed between them */
     WATCH_EXPERTS,
     WATCH_COMBINE,
     WATCH_HEAD,

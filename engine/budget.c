@@ -20,6 +20,23 @@ struct trial {
     struct counting counting;
 };
 
+/* Who is near whom in the plan: NULL where all are. */
+static enum status map_nodes(struct engine *e, const struct budget_place *place)
+{
+    int ranks = e->options.ranks;
+    int size = place->node_size > 0 ? place->node_size : (ranks + place->nodes - 1) / place->nodes;
+    int32_t *rank_node;
+
+    e->options.ways.rank_node = NULL;
+    if (size >= ranks)
+        return STATUS_OK;
+    TRY(arena_take_array(&e->arena, (size_t)ranks, sizeof *rank_node, "nodes of ranks", &rank_node));
+    for (int r = 0; r < ranks; r++)
+        rank_node[r] = r / size;
+    e->options.ways.rank_node = rank_node;
+    return STATUS_OK;
+}
+
 static enum status trial_open(struct trial *t, const struct engine *read, const struct budget *b, int rank)
 {
     struct engine *e = &t->engine;
@@ -34,6 +51,7 @@ static enum status trial_open(struct trial *t, const struct engine *read, const 
     e->options.rank = rank;
     e->options.node_ranks = 1; /* the place says what is one rank's */
     TRY(arena_open(&e->arena, "a plan", TRIAL_BYTES));
+    TRY(map_nodes(e, &b->place));
     TRY(engine_arrange(e));
     return weights_share(&e->weights, &e->config, &e->grid);
 }

@@ -30,9 +30,10 @@ struct budget_rank {
 /* Where a run is to take place. */
 struct budget_place {
     size_t
-        memory;  /* bytes that a rank may take, all together; where the backend has its own, not asked for */
-    int nodes;   /* machines; ranks lie on them evenly */
-    bool shared; /* exchanges through shared memory */
+        memory; /* bytes that a rank may take, all together; where the backend has its own, not asked for */
+    int nodes;  /* machines; ranks lie on them evenly */
+    int node_size;        /* consecutive ranks that are near each other; 0: those of a machine */
+    bool shared;          /* exchanges through shared memory */
     const char *name;     /* of the backend: "cpu" */
     struct kernels *real; /* the backend, to be asked for sizes while the plan is made */
 };

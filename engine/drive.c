@@ -72,6 +72,8 @@ enum status drive_follow(struct engine *e)
 
 enum status drive_finish(struct engine *e, const struct scheduler *s, struct summary *summary)
 {
+    const struct experts *experts = &e->model.experts; /* zero in a model without experts */
+
     watch_enter(WATCH_END, -1);
     summary->loose_products = e->kernels->loose_products;
     TRY(summary_gather(summary, e->grid.world));
@@ -86,6 +88,10 @@ enum status drive_finish(struct engine *e, const struct scheduler *s, struct sum
     summary->cached_tokens = s->cached_tokens;
     summary->recomputed_tokens = s->recomputed_tokens;
     summary->preemptions = s->preemptions;
+    summary->nodes = experts->dispatch.rank_node != NULL;
+    summary->dispatch = experts->dispatch.once ? "node-once" : "direct";
+    summary->crossed = experts->meter.crossed;
+    summary->crossed_direct = experts->meter.crossed_direct;
     summary->imbalance = e->config.expert_layers > 0 ? meter_imbalance(&e->model.experts.meter, -1) : 1.0;
     if (e->grid.rank == 0)
         summary_log(summary);

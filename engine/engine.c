@@ -92,7 +92,7 @@ static struct model_limits limits_of(const struct engine *e)
                                  .pieces = e->options.max_sequences,
                                  .wanted = e->options.max_wanted,
                                  .positions = e->max_positions,
-                                 .fixed = e->options.fixed};
+                                 .ways = e->options.ways};
 }
 
 void engine_sizes(const struct engine *e, size_t *world, size_t *group)

@@ -33,7 +33,7 @@ struct engine_options {
     struct balance_options balance;
     enum comm_device_way exchange; /* of rows in the memory of devices */
     const char *placement_file;    /* where experts lie, from run to run; NULL: none */
-    bool fixed;                    /* tests: small batches go to experts in fixed places on any backend */
+    struct experts_ways ways;      /* of rows to experts */
 };
 
 struct engine {

@@ -24,20 +24,30 @@ static enum status take_choices(struct experts *e, struct arena *arena, struct k
     return STATUS_OK;
 }
 
+static enum status open_nodes(struct experts *e, struct arena *arena, const struct experts_ways *ways)
+{
+    e->dispatch.rank_node = ways->rank_node;
+    if (!dispatch_wants_nodes(ways->dispatch, ways->rank_node, e->config->choices))
+        return STATUS_OK;
+    return dispatch_by_nodes(&e->dispatch, arena, e->placement);
+}
+
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
                          const struct weights *w, struct placement *p, const struct step *s,
-                         bool fixed_always)
+                         const struct experts_ways *ways)
 {
     int own = grid_rows(s->grid, s->max_rows, 0).count;
     size_t choices = (size_t)own * (size_t)c->choices;
-    int arrivals, fixed;
+    int arrivals, fixed = 0;
 
     *e = (struct experts){.config = c, .weights = w, .placement = p};
     TRY(take_choices(e, arena, s->kernels, choices));
     TRY(kernels_matrix(s->kernels, own, c->experts, "router logits", &e->logits));
     TRY(dispatch_open(&e->dispatch, arena, s->grid, s->kernels, p, c->width, s->max_rows, c->choices));
+    TRY(open_nodes(e, arena, ways));
     TRY(meter_open(&e->meter, arena, c->expert_layers, s->grid->ranks));
-    fixed = dispatch_fixed_most(&e->dispatch, p, fixed_always);
+    if (!e->dispatch.once || ways->dispatch != DISPATCH_NODE_ONCE)
+        fixed = dispatch_fixed_most(&e->dispatch, p, ways->fixed);
     TRY(dispatch_fixed_open(&e->fixed, arena, &e->dispatch, p, fixed));
     TRY(dispatch_widen(&e->dispatch, arena, fixed));
     arrivals = fixed > e->dispatch.max_arrivals ? fixed : e->dispatch.max_arrivals;
@@ -83,7 +93,11 @@ enum status experts_end(struct experts *e)
         return STATUS_OK;
     TRY(dispatch_fixed_collect(&e->fixed));
     for (int layer = 0; layer < e->placement->layers; layer++) {
+        int64_t crossed;
+
         dispatch_fixed_layer(&e->fixed, e->placement, layer);
+        crossed = dispatch_crossing(&e->dispatch, e->placement);
+        meter_crossing(&e->meter, crossed, crossed);
         meter_untimed(&e->meter, &e->dispatch, e->placement, layer);
         tell_rows(e, layer);
     }
@@ -162,6 +176,7 @@ static enum status send_counted(struct experts *e, struct step *s, int layer, st
     e->own = s->own.count;
     tell_rows(e, expert_layer);
     TRY(dispatch_send(&e->dispatch, normed, c->weight_on_input ? e->factor : NULL, &arrivals));
+    meter_crossing(&e->meter, e->dispatch.crossed, e->dispatch.crossed_direct);
 
     watch_enter(WATCH_EXPERTS, layer);
     start = clock_now();

@@ -15,6 +15,13 @@
 #include "eplb/load.h"
 #include "eplb/placement.h"
 
+/* How rows may go to experts. */
+struct experts_ways {
+    enum dispatch_way dispatch;
+    const int32_t *rank_node; /* [P] node of each rank, equal for ranks of one node; NULL: all on one */
+    bool fixed;               /* tests: small batches go in fixed places on any backend */
+};
+
 struct experts {
     const struct config *config;
     const struct weights *weights;
@@ -35,10 +42,9 @@ struct experts {
     struct trace *trace; /* likewise */
 };
 
-/* fixed_always: small batches go that way on any backend, for tests. */
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,
                          const struct weights *w, struct placement *p, const struct step *s,
-                         bool fixed_always);
+                         const struct experts_ways *ways);
 void experts_close(struct experts *e);
 
 /* First and last thing of a step; collective over the world. */

@@ -28,6 +28,7 @@ void meter_clear(struct meter *m)
     memset(m->rank_rows, 0, (size_t)METER_SAMPLES * (size_t)m->ranks * sizeof *m->rank_rows);
     memset(m->sample, 0, sizeof m->sample);
     m->all_busiest = m->all_rows = m->work_rows = m->work_ns = 0;
+    m->crossed = m->crossed_direct = 0;
     m->samples = 0;
     m->sample_steps = 1;
     m->last_layer = -1;
@@ -83,6 +84,12 @@ void meter_layer(struct meter *m, const struct dispatch *d, const struct placeme
         take_times(m, d->notes);
     meter_untimed(m, d, p, layer);
     m->last_layer = layer;
+}
+
+void meter_crossing(struct meter *m, int64_t crossed, int64_t direct)
+{
+    m->crossed += crossed;
+    m->crossed_direct += direct;
 }
 
 static void add_sample(struct meter_sample *to, const struct meter_sample *s)

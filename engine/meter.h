@@ -34,6 +34,8 @@ struct meter {
     /* since the start, all layers */
     int64_t all_busiest, all_rows;
     int64_t work_rows, work_ns; /* of all ranks' experts, where both are known */
+    int64_t crossed;            /* rows that went to another node, and ... */
+    int64_t crossed_direct;     /* ... those that would have, one for each choice */
 
     /* over time */
     struct meter_sample sample[METER_SAMPLES];
@@ -57,6 +59,9 @@ void meter_layer(struct meter *m, const struct dispatch *d, const struct placeme
 
 /* The same for a layer whose ranks' times nobody takes. */
 void meter_untimed(struct meter *m, const struct dispatch *d, const struct placement *p, int layer);
+
+/* What a layer's dispatch sent between nodes. */
+void meter_crossing(struct meter *m, int64_t crossed, int64_t direct);
 
 /* A step with rows is over. moves and bytes: since the step before. */
 void meter_step(struct meter *m, int64_t moves, int64_t bytes);

@@ -25,6 +25,8 @@ void model_message_bytes(const struct config *c, const struct grid *g, const str
     most = larger(most, (size_t)limits->wanted * row_bytes);
     most = larger(most, (size_t)g->ranks * ((size_t)p->experts + 1) * sizeof(int32_t));
     most = larger(most, (size_t)p->slots * sizeof(int32_t));
+    if (dispatch_wants_nodes(limits->ways.dispatch, limits->ways.rank_node, c->choices))
+        most = larger(most, node_once_message_bytes(g->ranks, limits->rows, c->choices));
     most = larger(most, batch_message_bytes(limits->pieces, limits->rows, (int)pages));
     *world = most;
 
@@ -46,7 +48,7 @@ enum status model_open(struct model *m, struct arena *arena, const struct config
     TRY(embedding_open(&m->embedding, arena, c, w, &m->step));
     TRY(attention_open(&m->attention, arena, c, w, &m->step));
     if (c->expert_layers > 0)
-        TRY(experts_open(&m->experts, arena, c, w, p, &m->step, limits->fixed));
+        TRY(experts_open(&m->experts, arena, c, w, p, &m->step, &limits->ways));
     if (c->expert_layers < c->layers)
         TRY(block_open(&m->dense, &m->step, c->width, c->dense_width));
     TRY(head_open(&m->head, arena, c, w, &m->step, limits->wanted));

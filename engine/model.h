@@ -38,7 +38,7 @@ struct model_limits {
     int pieces;    /* sequences in a batch */
     int wanted;    /* rows of a batch that can want logits */
     int positions; /* of the longest sequence */
-    bool fixed;    /* tests: small batches go to experts in fixed places on any backend */
+    struct experts_ways ways;
 };
 
 /* The most that one call of the world's and of the group's comm must deliver to a rank. */

@@ -59,6 +59,12 @@ static double experts_share(const struct summary *s)
     return s->share[WATCH_ROUTE] + s->share[WATCH_EXPERTS];
 }
 
+/* Between nodes and inside them. */
+static double dispatch_share(const struct summary *s)
+{
+    return s->share[WATCH_DISPATCH] + s->share[WATCH_SPREAD];
+}
+
 static double rate(int64_t tokens, double seconds)
 {
     return seconds > 0 ? (double)tokens / seconds : 0;
@@ -66,7 +72,7 @@ static double rate(int64_t tokens, double seconds)
 
 void summary_log(const struct summary *s)
 {
-    char balance[256] = "", loose[160] = "";
+    char balance[256] = "", loose[160] = "", crossed[96] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     if (s->balance)
@@ -77,19 +83,23 @@ void summary_log(const struct summary *s)
                  "products (--exact: "
                  "none); ",
                  (long long)s->loose_products);
+    if (s->nodes)
+        snprintf(crossed, sizeof crossed, "rows to other nodes %lld, %lld by --dispatch direct; ",
+                 (long long)s->crossed, (long long)s->crossed_direct);
     log_line(LOG_INFO,
              "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
              "in %.3f s "
              "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; %lld preemptions; %s%s%stokens %016llx",
+             "imbalance %.2f; %lld preemptions; %s%s%s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
-             100 * experts_share(s), 100 * s->share[WATCH_DISPATCH], 100 * s->share[WATCH_COMBINE],
+             100 * experts_share(s), 100 * dispatch_share(s), 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
-             (long long)s->preemptions, balance, balance[0] ? "; " : "", loose, (unsigned long long)s->hash);
+             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, loose,
+             (unsigned long long)s->hash);
 }
 
 /* Under "experts" and "balancer", what there is of them. */
@@ -112,10 +122,9 @@ json_t *summary_pack(const struct summary *s)
     json_t *shares;
 
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)s->hash);
-    shares =
-        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
-                  experts_share(s), "dispatch", s->share[WATCH_DISPATCH], "combine", s->share[WATCH_COMBINE],
-                  "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
+    shares = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
+                       experts_share(s), "dispatch", dispatch_share(s), "combine", s->share[WATCH_COMBINE],
+                       "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
     return json_pack("{s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
                      "s:I, s:f, s:s, s:o}",
                      "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm",
@@ -137,7 +146,10 @@ enum status summary_write(const struct summary *s, const char *path)
 
     if (!all)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
-    if (json_object_set_new(all, "waits_per_layer", json_real(s->waits)) != 0) {
+    if (json_object_set_new(all, "waits_per_layer", json_real(s->waits)) != 0 ||
+        json_object_set_new(all, "dispatch", json_string(s->dispatch)) != 0 ||
+        json_object_set_new(all, "node_rows", json_integer((json_int_t)s->crossed)) != 0 ||
+        json_object_set_new(all, "node_rows_direct", json_integer((json_int_t)s->crossed_direct)) != 0) {
         json_decref(all);
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
     }

@@ -79,8 +79,11 @@ static enum status plan_counts(struct inspect_report *r, struct arena *arena, co
     options.tensor = o->tensor_parallel_size;
     options.expert_ranks = o->expert_parallel_size;
     for (int n = 0; n < counts; n++) {
-        struct budget_place place = {
-            .nodes = i->nodes, .memory = i->memory, .name = backend_name(o, k->total_bytes), .real = k};
+        struct budget_place place = {.nodes = i->nodes,
+                                     .node_size = o->node_size,
+                                     .memory = i->memory,
+                                     .name = backend_name(o, k->total_bytes),
+                                     .real = k};
         int node_ranks;
 
         options.ranks = i->ranks.count > 0 ? i->ranks.value[n] : least;
@@ -193,6 +196,7 @@ static enum status plan_run(struct session *s, struct arena *arena, size_t memor
     struct process *p = &s->process;
     struct budget_place place = {.memory = memory,
                                  .nodes = p->nodes,
+                                 .node_size = o->node_size,
                                  .name = backend_name(o, device),
                                  .shared = uses_shared_memory(o, p->node_most)};
     int answers = p->answers;

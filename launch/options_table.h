@@ -186,6 +186,8 @@ struct options {
     int threads;             /* 0: chosen by topology */
     int comm;                /* enum options_comm */
     int device_exchange;     /* enum comm_device_way */
+    int dispatch;            /* enum dispatch_way */
+    int node_size;           /* ranks; 0: those of a machine */
     int tensor_parallel_size;
     int expert_parallel_size; /* 0: all ranks */
 

@@ -4,6 +4,7 @@
 #include "launch/options_table.h"
 
 #include "comm/comm_device.h"
+#include "comm/dispatch.h"
 
 static const struct options_word backends[] = {{"auto", OPTIONS_BACKEND_AUTO},
                                                {"reference", OPTIONS_BACKEND_REFERENCE},
@@ -20,6 +21,9 @@ static const struct options_word comms[] = {
 
 static const struct options_word exchanges[] = {
     {"auto", COMM_DEVICE_AUTO}, {"nccl", COMM_DEVICE_NCCL}, {"host", COMM_DEVICE_HOST}, {NULL, 0}};
+
+static const struct options_word dispatches[] = {
+    {"auto", DISPATCH_AUTO}, {"direct", DISPATCH_DIRECT}, {"node-once", DISPATCH_NODE_ONCE}, {NULL, 0}};
 
 static const struct options_row rows[] = {
     {.name = "tensor-parallel-size",
@@ -68,6 +72,27 @@ static const struct options_row rows[] = {
      .commands = OPTIONS_COMPUTING,
      .help = "how rows go from GPU to GPU; nccl: by NCCL; host: through pinned host memory and --comm, for "
              "machines where NCCL does not work; auto: nccl where the build has it"},
+    {.name = "dispatch",
+     .value = "auto|direct|node-once",
+     .type = OPTIONS_WORD,
+     .words = dispatches,
+     .preset = "auto",
+     .field = OPTIONS_FIELD(dispatch),
+     .commands = OPTIONS_PLANNING,
+     .help = "how rows go to their experts; direct: each to every rank that holds one; node-once: once to "
+             "each node that holds one, and copied there; auto: node-once where ranks stand on several nodes "
+             "and a token has several experts"},
+    {.name = "node-size",
+     .value = "N",
+     .type = OPTIONS_WHOLE,
+     .least = 1,
+     .most = 65536,
+     .unset = "the ranks of a machine",
+     .field = OPTIONS_FIELD(node_size),
+     .commands = OPTIONS_PLANNING,
+     .help =
+         "consecutive ranks that count as a node, where rows between nodes are what costs: half a machine, "
+         "or several machines whose GPUs are joined"},
     {.name = "cuda-module",
      .value = "FILE",
      .type = OPTIONS_STRING,

@@ -199,23 +199,30 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .max_rows = o->max_num_batched_tokens,
                                    .balance = balance_of(&o->balancer),
                                    .exchange = (enum comm_device_way)o->device_exchange,
+                                   .ways.dispatch = (enum dispatch_way)o->dispatch,
                                    .placement_file = o->balancer.placement};
 }
 
-/* Collective: which rank stands on which node, for those who look for near replicas. */
+/* Collective: which rank stands on which node, for those to whom that makes a difference. */
 static enum status map_nodes(struct session *s)
 {
     struct process *p = &s->process;
     size_t ranks = (size_t)p->ranks;
+    int size = s->options->node_size, nodes = size > 0 ? (p->ranks + size - 1) / size : p->nodes;
     int32_t *rank_node;
-    bool rising = true;
 
     TRY(process_agree(p,
                       arena_take_array(&s->arena, ranks, sizeof *rank_node, "nodes of ranks", &rank_node)));
     TRY(process_gather(p, p->node, rank_node));
-    for (int r = 1; r < p->ranks; r++)
-        rising = rising && rank_node[r] >= rank_node[r - 1];
-    s->rank_node = rising && p->nodes > 1 ? rank_node : NULL;
+    s->rising = true;
+    for (int r = 0; r < p->ranks; r++) {
+        if (size > 0)
+            rank_node[r] = r / size;
+        s->rising = s->rising && (r == 0 || rank_node[r] >= rank_node[r - 1]);
+    }
+    s->rank_node = nodes > 1 ? rank_node : NULL;
+    if (s->options->dispatch == DISPATCH_NODE_ONCE && nodes == 1)
+        log_line(LOG_INFO, "--dispatch node-once has no effect: all ranks are on one node");
     return STATUS_OK;
 }
 
@@ -226,7 +233,8 @@ enum status session_read(struct session *s)
     options.ranks = s->process.ranks;
     options.rank = s->process.rank;
     options.node_ranks = s->process.node_size;
-    options.balance.steer.rank_node = s->rank_node;
+    options.balance.steer.rank_node = s->rising ? s->rank_node : NULL;
+    options.ways.rank_node = s->rank_node;
     TRY(process_agree(&s->process, engine_read(&s->engine, &options)));
     return process_compare(&s->process, "model", s->engine.fingerprint);
 }

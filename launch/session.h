@@ -26,7 +26,8 @@ struct session {
     struct process process;
     struct arena arena; /* of the start */
     struct topology topology;
-    const int32_t *rank_node; /* [ranks], rising from 0; NULL: one node, or ranks that stand mixed */
+    const int32_t *rank_node; /* [ranks]; NULL: one node */
+    bool rising;              /* the ranks of a node follow each other */
     struct kernels *kernels;
     enum options_backend backend; /* what the kernels are, never auto */
     enum cpu_path path;           /* of the processor's */

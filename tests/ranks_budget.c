@@ -49,7 +49,8 @@ struct shape {
     const char *model;
     bool reference, shared;
     int tensor, expert_ranks, rows;
-    size_t cache; /* --kv-cache-memory; 0: as much as all sequences can use */
+    int node_size; /* 0: all ranks are on one node */
+    size_t cache;  /* --kv-cache-memory; 0: as much as all sequences can use */
 };
 
 struct run {
@@ -59,9 +60,20 @@ struct run {
     size_t shared; /* that the exchanges brought */
 };
 
+/* [ranks]; NULL: one node */
+static const int32_t *nodes_of(const struct shape *s)
+{
+    static int32_t rank_node[64];
+
+    for (int r = 0; s->node_size > 0 && r < ranks_size; r++)
+        rank_node[r] = r / s->node_size;
+    return s->node_size > 0 && s->node_size < ranks_size ? rank_node : NULL;
+}
+
 static struct engine_options options_of(const struct shape *s)
 {
     return (struct engine_options){.model = s->model,
+                                   .ways.rank_node = nodes_of(s),
                                    .cache_root = "",
                                    .ranks = ranks_size,
                                    .rank = ranks_rank,
@@ -123,7 +135,8 @@ static void close_run(struct run *r)
 static enum status plan_run(struct budget *b, struct arena *arena, struct engine *read, const struct shape *s)
 {
     struct engine_options options = options_of(s), alone = options;
-    struct budget_place place = {.memory = (size_t)8 << 30, .nodes = 1, .shared = s->shared, .name = "x"};
+    struct budget_place place = {
+        .memory = (size_t)8 << 30, .nodes = 1, .node_size = s->node_size, .shared = s->shared, .name = "x"};
     enum status status;
 
     alone.ranks = 1;
@@ -223,6 +236,14 @@ static void copies_of_the_experts_are_planned(void **state)
     check(&s);
 }
 
+static void rows_once_to_each_node_are_planned(void **state)
+{
+    const struct shape s = {.model = "tests/golden/qwen3moe_a", .tensor = 1, .rows = 512, .node_size = 2};
+
+    (void)state;
+    check(&s);
+}
+
 /* Where the free memory decides on the cache, plan and run divide it alike: what was free for the run is
  * given to the plan. */
 static void the_cache_of_free_memory_is_planned(void **state)
@@ -262,6 +283,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_plan_is_what_a_run_takes),
         cmocka_unit_test(exchanges_share_what_was_planned),
         cmocka_unit_test(copies_of_the_experts_are_planned),
+        cmocka_unit_test(rows_once_to_each_node_are_planned),
         cmocka_unit_test(the_cache_of_free_memory_is_planned),
     };
 

@@ -1,4 +1,5 @@
-/* ranks_dispatch.c - every row reaches the slots it was sent to, and every result its row and choice
+/* ranks_dispatch.c - every row reaches the slots it was sent to, and every result its row and choice, by
+ * whichever way
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "comm/dispatch.h"
@@ -9,7 +10,7 @@
 #include "comm/comm_shared.h"
 #include "kernels/reference/reference.h"
 
-enum { MAX_ROWS = 60, MAX_CHOICES = 8, MAX_WIDTH = 9, MAX_SLOTS = 64, ROUNDS = 60 };
+enum { MAX_ROWS = 60, MAX_CHOICES = 8, MAX_WIDTH = 9, MAX_SLOTS = 64, MAX_RANKS = 8, ROUNDS = 60 };
 
 struct kind {
     const char *name;
@@ -24,9 +25,18 @@ struct shape {
     int rows; /* of this rank */
     bool scaled;
     struct placement placement;
+    int32_t rank_node[MAX_RANKS];
     int32_t expert[MAX_ROWS * MAX_CHOICES];
     float scale[MAX_ROWS * MAX_CHOICES];
     float x[MAX_ROWS * MAX_WIDTH];
+};
+
+/* A comm that counts what this rank sends to other nodes. */
+struct counting {
+    struct comm table;
+    struct comm *inner;
+    const int32_t *rank_node;
+    size_t bytes;
 };
 
 static struct arena arena;
@@ -115,6 +125,26 @@ static void choose_experts(const struct shape *s, int layer, int32_t *expert)
     }
 }
 
+static enum status exchange_counted(struct comm *c, const void *mine, const size_t *bytes,
+                                    const void **arrivals)
+{
+    struct counting *n = (struct counting *)(void *)c;
+
+    for (int to = 0; to < c->size; to++)
+        if (n->rank_node[to] != n->rank_node[c->rank])
+            n->bytes += bytes[c->rank * c->size + to];
+    return n->inner->exchange(n->inner, mine, bytes, arrivals);
+}
+
+/* As many consecutive ranks to a node as there are, the last one may have fewer; or nodes in turn. */
+static void random_nodes(int32_t *rank_node)
+{
+    int size = 1 + below(&common, ranks_size), turns = below(&common, 4) == 0;
+
+    for (int r = 0; r < ranks_size; r++)
+        rank_node[r] = turns ? 7 - r % size : r / size;
+}
+
 static void random_shape(struct shape *s, struct grid *g, struct comm *world, int layer)
 {
     s->tensor = divisor(ranks_size);
@@ -128,6 +158,7 @@ static void random_shape(struct shape *s, struct grid *g, struct comm *world, in
         assert_ok(placement_spread(&s->placement, &arena, 2, 8, ranks_size, divisor(ranks_size)));
     else
         random_placement(&s->placement);
+    random_nodes(s->rank_node);
     s->rows = random_rows(g);
     for (int t = 0; t < s->rows; t++) {
         choose_experts(s, layer, s->expert + t * s->choices);
@@ -230,30 +261,90 @@ static bool returned_to_choices(const struct dispatch *d, const struct shape *s,
     return good;
 }
 
+/* Each row crosses once to each other node that has one of its choices; and that is what the comm was given.
+ */
+static bool crossed_once(const struct dispatch *d, const struct shape *s, const struct counting *c)
+{
+    const struct placement *p = &s->placement;
+    int32_t rank_of[MAX_ROWS * MAX_CHOICES]; /* of each place */
+    int64_t sums[2] = {0};
+    int sent = 0;
+
+    for (int to = 0; to < ranks_size; to++)
+        for (int slot = p->rank_first[to]; slot < p->rank_first[to + 1]; slot++)
+            for (int i = 0; i < d->counts[(ptrdiff_t)ranks_rank * p->slots + slot]; i++)
+                rank_of[sent++] = to;
+    for (int t = 0; t < s->rows; t++) {
+        bool there[MAX_RANKS] = {false};
+
+        for (int k = 0; k < s->choices; k++) {
+            int32_t node = s->rank_node[rank_of[d->place[t * s->choices + k]]];
+
+            if (node == s->rank_node[ranks_rank])
+                continue;
+            sums[0] += !there[node];
+            sums[1]++;
+            there[node] = true;
+        }
+    }
+    if (c->bytes != (size_t)sums[0] * (size_t)s->width * sizeof(float))
+        return false;
+    assert_ok(c->inner->reduce(c->inner, COMM_SUM, sums, 2));
+    return sums[0] == d->crossed && sums[1] == d->crossed_direct;
+}
+
+/* Arrivals of a way, to be those of the other. */
+struct kept {
+    float arrivals[MAX_ROWS * MAX_CHOICES * MAX_WIDTH];
+    int32_t order[MAX_ROWS * MAX_CHOICES], first[MAX_SLOTS + 1];
+};
+
+static void keep(struct kept *k, const struct dispatch *d, struct matrix arrivals)
+{
+    memset(k, 0, sizeof *k);
+    memcpy(k->order, d->order, (size_t)d->arriving * sizeof *d->order);
+    memcpy(k->first, d->first, ((size_t)d->local_slots + 1) * sizeof *d->first);
+    if (d->arriving > 0)
+        memcpy(k->arrivals, arrivals.data, (size_t)d->arriving * (size_t)d->width * sizeof(float));
+}
+
 static void one_dispatch(struct comm *world, struct kernels *kernels)
 {
+    static struct kept kept[2];
     static struct shape s;
     static float results[MAX_ROWS * MAX_CHOICES * MAX_WIDTH];
     struct grid g;
     struct dispatch d;
+    struct counting counting = {.table = *world, .inner = world, .rank_node = s.rank_node};
     struct matrix x = {.data = s.x, .stride = MAX_WIDTH}, arrivals, returned;
+    struct node_once *once;
 
     fresh();
     random_shape(&s, &g, world, 1);
     x.rows = s.rows;
     x.columns = s.width;
     assert_ok(dispatch_open(&d, &arena, &g, kernels, &s.placement, s.width, MAX_ROWS, MAX_CHOICES));
+    counting.table.exchange = exchange_counted;
+    g.rows = &counting.table;
+    d.rank_node = s.rank_node;
+    assert_ok(dispatch_by_nodes(&d, &arena, &s.placement));
+    once = d.once;
     for (int again = 0; again < 2; again++) {
+        counting.bytes = 0;
+        d.once = again ? once : NULL;
         d.note = 100 + ranks_rank;
         assert_all_ok(dispatch_plan(&d, &s.placement, 1, s.expert, s.rows, s.choices));
         assert_all(counted(&d, &s, 1));
         assert_all_ok(dispatch_send(&d, x, s.scaled ? s.scale : NULL, &arrivals));
+        assert_all(again == 0 || crossed_once(&d, &s, &counting));
         assert_all(grouped(&d, &s, arrivals));
+        keep(&kept[again], &d, arrivals);
         multiply(&d, &s, arrivals, results);
         assert_all_ok(
             dispatch_return(&d, (struct matrix){results, arrivals.rows, s.width, s.width}, &returned));
         assert_all(returned_to_choices(&d, &s, returned));
     }
+    assert_all(memcmp(&kept[0], &kept[1], sizeof kept[0]) == 0);
     dispatch_close(&d);
 }
 
@@ -262,6 +353,7 @@ static void over_all_kinds(void (*check)(struct comm *world, struct kernels *ker
 {
     size_t counts = (size_t)ranks_size * MAX_SLOTS * sizeof(int32_t);
     size_t rows = (size_t)MAX_ROWS * MAX_CHOICES * MAX_WIDTH * sizeof(float);
+    size_t lists = node_once_message_bytes(ranks_size, MAX_ROWS, MAX_CHOICES);
     struct kernels *kernels;
 
     assert_ok(arena_open(&arena, "dispatch test", 16 << 20));
@@ -269,6 +361,7 @@ static void over_all_kinds(void (*check)(struct comm *world, struct kernels *ker
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         struct comm *world;
 
+        rows = lists > rows ? lists : rows;
         assert_all_ok(kinds[i].open(MPI_COMM_WORLD, counts > rows ? counts : rows, &world));
         check(world, kernels);
         world->close(world);

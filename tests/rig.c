@@ -49,7 +49,7 @@ enum status rig_open(struct rig *r, const struct rig_options *o)
                                      .max_rows = ROWS,
                                      .max_wanted = ROWS,
                                      .balance = o->balance,
-                                     .fixed = o->fixed};
+                                     .ways.fixed = o->fixed};
 
     memset(r, 0, sizeof *r);
     if (o->comm != RIG_ALONE) {

@@ -159,6 +159,20 @@ def greedy_of(answers, lines):
     return [tokens for tokens, line in zip(answers, lines) if line["temperature"] == 0]
 
 
+def nodes(program):
+    """Rows go once to each of two nodes, from device to device: by NCCL, through the hosts, where experts move."""
+    for name, exchange, layouts in (("qwen3moe_a", None, ((1, ()), (4, ("--node-size", "2")))),
+                                    ("llama4_b", None, ((1, ()), (3, ("--node-size", "2", *MOVING)))),
+                                    ("llama4_b", "host", ((2, ("--node-size", "1")),))):
+        with tempfile.TemporaryDirectory() as folder:
+            stats = pathlib.Path(folder) / "stats.json"
+            check_model(program, name, "--dispatch", "node-once", "--stats", stats, layouts=layouts, exchange=exchange)
+            found = json.loads(stats.read_text())
+        if found["dispatch"] != "node-once" or not 0 < found["node_rows"] < found["node_rows_direct"]:
+            fail(f"{name}: {found['node_rows']} rows between nodes, {found['node_rows_direct']} straight, {found['dispatch']}")
+        print(f"  rows between nodes: {found['node_rows']}, straight {found['node_rows_direct']}")
+
+
 def products(program):
     """Products of many rows by cuBLAS: the gold tokens and those of the cpu backend, and the figures say that the law was given up."""
     need_cublas(program)
@@ -369,7 +383,7 @@ def memory(program):
            in told, told)
 
 
-CASES = {case.__name__: case for case in (faults, families, balancer, waits, products, exact, fallback, selftest, devices, memory)}
+CASES = {case.__name__: case for case in (faults, families, balancer, nodes, waits, products, exact, fallback, selftest, devices, memory)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:

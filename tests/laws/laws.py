@@ -20,6 +20,8 @@ GOLDEN = ROOT / "tests" / "golden"
 PROMPTS = [entry["prompt"] for entry in json.loads((DEMO / "gold.json").read_text())["greedy"]]
 THREE = "In the beginning\nstatic int\nDie Datei\n".encode()
 GREEDY = ("--temperature", 0)
+NODES = ("--dispatch", "auto", "--node-size")
+FORCED = ("--enable-eplb", "--eplb-force", "--num-redundant-experts", 6)
 POOL = 1 << 20  # bytes of a cache for few requests
 SAMPLED = ("--temperature", 0.8, "--top-p", 0.95, "--seed", 7)
 
@@ -224,6 +226,32 @@ def balancer(program):
         expect_equal(f"forced, {count} ranks {layout}", program.answers(count, *on, "--eplb-force", *layout, stdin=text), wanted)
 
 
+def node_once(program):
+    """Rows go once to each node, or straight, with experts moving or not: the same bytes, and fewer rows between nodes.
+
+    llama4_b scales rows before the experts, by choice; glm4moe and qwen3moe_a ask 4 and 8 experts for a row."""
+    for name, layouts in (("qwen3moe_a", ((5, (*NODES, 3)), (8, (*NODES, 4, *FORCED, "--eplb-dispatch", "flow")))),
+                          ("glm4moe", ((4, (*NODES, 2, "-tp", 2)), (8, (*NODES, 2, "--comm", "mpi")))),
+                          ("llama4_b", ((4, (*NODES, 2)), (4, (*NODES, 1, *FORCED))))):
+        gold = json.loads((GOLDEN / name / "gold.json").read_text())
+        text = "".join(json.dumps({"id": first, "prompt_token_ids": gold["prompt"][first:], "max_tokens": 9, "ignore_eos": True,
+                                   "temperature": first % 2, "seed": 3, "logprobs": 2}) + "\n" for first in range(5)).encode()
+        options = ("generate", "--model", GOLDEN / name, "--input", "jsonl", "--no-stream", "--ordered")
+        wanted = program.answers(1, *options, stdin=text)
+        for number, (count, layout) in enumerate(layouts):
+            found, stats = stats_of(program, count, *options, *layout, stdin=text)
+            expect_equal(f"{name}, once to each node, {count} ranks {layout}", found, wanted)
+            if not 0 < stats["node_rows"] < stats["node_rows_direct"] or stats["dispatch"] != "node-once":
+                fail(f"rows between nodes: {stats['node_rows']}, straight {stats['node_rows_direct']}, {stats['dispatch']}")
+            print(f"  rows between nodes: {stats['node_rows']}, straight {stats['node_rows_direct']}")
+            if number > 0:
+                continue
+            found, stats = stats_of(program, count, *options, *layout, "--dispatch", "direct", stdin=text)
+            expect_equal(f"{name}, straight, {count} ranks {layout}", found, wanted)
+            if not 0 < stats["node_rows"] == stats["node_rows_direct"] or stats["dispatch"] != "direct":
+                fail(f"rows between nodes: {stats['node_rows']}, straight {stats['node_rows_direct']}, {stats['dispatch']}")
+
+
 def balancer_figures(program):
     """--stats tells the work of each rank over time, and counts every row once, with experts moving and without."""
     rows = set()
@@ -384,7 +412,7 @@ def families(program):
 
 CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
                                                     requests, families)}
-CASES.update({case.__name__: case for case in (balancer, balancer_figures, placements)})
+CASES.update({case.__name__: case for case in (balancer, balancer_figures, placements, node_once)})
 
 
 def main():
