@@ -70,19 +70,24 @@ static double rate(int64_t tokens, double seconds)
     return seconds > 0 ? (double)tokens / seconds : 0;
 }
 
+void summary_law(int64_t loose_products, char *text, size_t size)
+{
+    *text = '\0';
+    if (loose_products > 0)
+        snprintf(text, size,
+                 "rule 2 of the law was given up, a row's bytes depend on its batch: cuBLAS made %lld "
+                 "products (--exact: none); ",
+                 (long long)loose_products);
+}
+
 void summary_log(const struct summary *s)
 {
-    char balance[256] = "", loose[160] = "", crossed[96] = "";
+    char balance[256] = "", law[160], crossed[96] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     if (s->balance)
         balance_report_text(s->balance, balance, sizeof balance);
-    if (s->loose_products > 0)
-        snprintf(loose, sizeof loose,
-                 "rule 2 of the law was given up, a row's bytes depend on its batch: cuBLAS made %lld "
-                 "products (--exact: "
-                 "none); ",
-                 (long long)s->loose_products);
+    summary_law(s->loose_products, law, sizeof law);
     if (s->nodes)
         snprintf(crossed, sizeof crossed, "rows to other nodes %lld, %lld by --dispatch direct; ",
                  (long long)s->crossed, (long long)s->crossed_direct);
@@ -98,7 +103,7 @@ void summary_log(const struct summary *s)
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
              100 * experts_share(s), 100 * dispatch_share(s), 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
-             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, loose,
+             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, law,
              (unsigned long long)s->hash);
 }
 

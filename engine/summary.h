@@ -45,6 +45,10 @@ struct summary {
  * world. */
 enum status summary_gather(struct summary *s, struct comm *world);
 
+/* What a closing line says of the law: the rule that `loose_products` gave up, with "; " behind it; "" for
+ * none. */
+void summary_law(int64_t loose_products, char *text, size_t size);
+
 /* The line on stderr, at rank 0. */
 void summary_log(const struct summary *s);
 

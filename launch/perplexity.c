@@ -6,6 +6,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/evaluate.h"
+#include "engine/summary.h"
 #include "launch/report.h"
 #include "launch/session.h"
 
@@ -97,7 +98,7 @@ static json_t *pack(const struct evaluate_text *t)
                      "nats_per_byte", per(t->nats, t->bytes), "perplexity", exp(each));
 }
 
-static json_t *pack_all(const struct evaluate *e, const struct evaluate_text *total)
+static json_t *pack_all(const struct evaluate *e, const struct evaluate_text *total, int64_t loose_products)
 {
     const char *backend = e->engine->kernels->name; /* "cpu (avx2, 2 threads)": ranks differ in the rest */
     json_t *files = json_array();
@@ -108,11 +109,12 @@ static json_t *pack_all(const struct evaluate *e, const struct evaluate_text *to
         json_object_set_new(one, "file", report_text(e->options.paths[i]));
         json_array_append_new(files, one);
     }
-    return json_pack("{s:s%, s:i, s:i, s:o, s:o}", "backend", backend, strcspn(backend, " "), "window",
+    return json_pack("{s:s%, s:b, s:I, s:i, s:i, s:o, s:o}", "backend", backend, strcspn(backend, " "),
+                     "exact", loose_products == 0, "loose_products", (json_int_t)loose_products, "window",
                      e->options.window, "stride", e->options.stride, "files", files, "total", pack(total));
 }
 
-static enum status report(const struct evaluate *e, int answers, bool json)
+static enum status report(const struct evaluate *e, int64_t loose_products, int answers, bool json)
 {
     struct evaluate_text total = total_of(e);
     enum status status = STATUS_OK;
@@ -120,7 +122,7 @@ static enum status report(const struct evaluate *e, int answers, bool json)
 
     TRY(report_open(answers, &out));
     if (json) {
-        json_t *all = pack_all(e, &total);
+        json_t *all = pack_all(e, &total, loose_products);
 
         status = report_json(out, all);
         json_decref(all);
@@ -141,7 +143,8 @@ static enum status evaluate(struct session *s, struct evaluate *e)
     const struct options *o = s->options;
     struct process *p = &s->process;
     struct evaluate_options options = {.paths = o->operands, .count = o->operand_count, .stop = p->stop};
-    int64_t start;
+    struct comm *world = s->engine.grid.world;
+    int64_t start, loose;
     enum status status;
 
     TRY(process_agree(p, choose_sizes(o, s->engine.config.max_positions, &options.window, &options.stride)));
@@ -153,13 +156,17 @@ static enum status evaluate(struct session *s, struct evaluate *e)
         TRY(process_agree(p, status));
     TRY(status);
     TRY(process_agree(p, session_recorded(s)));
+    loose = s->engine.kernels->loose_products;
+    TRY(world->reduce(world, COMM_SUM, &loose, 1));
     if (p->rank == 0) {
         double seconds = (double)(clock_now() - start) * 1e-9;
+        char law[160];
 
-        log_line(LOG_INFO, "%d files, %lld tokens in %.3f s and %lld steps on %d ranks: %.1f token/s",
+        summary_law(loose, law, sizeof law);
+        log_line(LOG_INFO, "%s%d files, %lld tokens in %.3f s and %lld steps on %d ranks: %.1f token/s", law,
                  options.count, (long long)e->tokens_done, seconds, (long long)e->steps, p->ranks,
                  (double)e->tokens_done / seconds);
-        status = report(e, p->answers, o->json);
+        status = report(e, loose, p->answers, o->json);
     }
     return process_agree(p, status);
 }
