@@ -8,7 +8,10 @@
 
 #include "comm/comm_mpi.h"
 #include "comm/comm_shared.h"
+#include "comm/watch.h"
 #include "kernels/reference/reference.h"
+
+#include <signal.h>
 
 enum { MAX_ROWS = 60, MAX_CHOICES = 8, MAX_WIDTH = 9, MAX_SLOTS = 64, MAX_RANKS = 8, ROUNDS = 60 };
 
@@ -37,6 +40,7 @@ struct counting {
     struct comm *inner;
     const int32_t *rank_node;
     size_t bytes;
+    int calls, stop_at; /* exchanges; the one before which this rank stands still, 0: none */
 };
 
 static struct arena arena;
@@ -130,6 +134,8 @@ static enum status exchange_counted(struct comm *c, const void *mine, const size
 {
     struct counting *n = (struct counting *)(void *)c;
 
+    if (++n->calls == n->stop_at)
+        raise(SIGSTOP);
     for (int to = 0; to < c->size; to++)
         if (n->rank_node[to] != n->rank_node[c->rank])
             n->bytes += bytes[c->rank * c->size + to];
@@ -268,6 +274,7 @@ static bool crossed_once(const struct dispatch *d, const struct shape *s, const 
     const struct placement *p = &s->placement;
     int32_t rank_of[MAX_ROWS * MAX_CHOICES]; /* of each place */
     int64_t sums[2] = {0};
+    size_t mine;
     int sent = 0;
 
     for (int to = 0; to < ranks_size; to++)
@@ -287,10 +294,9 @@ static bool crossed_once(const struct dispatch *d, const struct shape *s, const 
             there[node] = true;
         }
     }
-    if (c->bytes != (size_t)sums[0] * (size_t)s->width * sizeof(float))
-        return false;
+    mine = (size_t)sums[0] * (size_t)s->width * sizeof(float);
     assert_ok(c->inner->reduce(c->inner, COMM_SUM, sums, 2));
-    return sums[0] == d->crossed && sums[1] == d->crossed_direct;
+    return c->bytes == mine && sums[0] == d->crossed && sums[1] == d->crossed_direct;
 }
 
 /* Arrivals of a way, to be those of the other. */
@@ -410,6 +416,61 @@ static void all_ranks_refuse_more_rows_than_one_has_room_for(void **state)
     over_all_kinds(crowd);
 }
 
+/* Rows of every rank for two experts of the rank behind the next, which is on another node. */
+static enum status send_far(struct comm *world, struct kernels *kernels, int stop_at)
+{
+    int32_t far = 2 * ((ranks_rank + 2) % ranks_size), expert[] = {far, far + 1}, rank_node[MAX_RANKS];
+    float row[4] = {0};
+    struct counting counting = {.table = *world, .inner = world, .rank_node = rank_node, .stop_at = stop_at};
+    struct matrix x = {.data = row, .rows = 1, .columns = 4, .stride = 4}, arrivals;
+    struct placement p;
+    struct dispatch d;
+    struct grid g;
+
+    for (int r = 0; r < ranks_size; r++)
+        rank_node[r] = r / 2;
+    TRY(grid_shape(&g, ranks_size, ranks_rank, 0, 0));
+    counting.table.exchange = exchange_counted;
+    g.world = world;
+    g.rows = &counting.table;
+    TRY(placement_spread(&p, &arena, 1, 2 * ranks_size, ranks_size, 1));
+    TRY(dispatch_open(&d, &arena, &g, kernels, &p, 4, ranks_size, 2));
+    d.rank_node = rank_node;
+    TRY(dispatch_by_nodes(&d, &arena, &p));
+    for (int layer = 0; layer < ROUNDS; layer++) {
+        watch_enter(WATCH_DISPATCH, layer);
+        TRY(dispatch_plan(&d, &p, 0, expert, 1, 2));
+        TRY(dispatch_send(&d, x, NULL, &arrivals));
+    }
+    return STATUS_OK;
+}
+
+/* With a second argument of "rails" or "spread": the last rank stands still before this half of layer 3. */
+static int run_stopped(int argc, char **argv, int half)
+{
+    struct kernels *kernels;
+    struct comm *world;
+    enum status status;
+    int given;
+
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &given);
+    MPI_Comm_rank(MPI_COMM_WORLD, &ranks_rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks_size);
+    status = arena_open(&arena, "dispatch test", 16 << 20);
+    if (status == STATUS_OK)
+        status = reference_open(&kernels);
+    if (status == STATUS_OK)
+        status = comm_shared_open(MPI_COMM_WORLD, 1 << 16, &world);
+    if (status == STATUS_OK)
+        status = watch_open(MPI_COMM_WORLD, 2);
+    if (status == STATUS_OK)
+        status = send_far(world, kernels, ranks_rank == ranks_size - 1 ? 2 * 3 + half : 0);
+    fprintf(stderr, "rank %d ends: %s\n", ranks_rank, status == STATUS_OK ? "well" : status_text());
+    watch_leave();
+    MPI_Abort(MPI_COMM_WORLD, status_exit_code(status));
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -417,5 +478,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(all_ranks_refuse_more_rows_than_one_has_room_for),
     };
 
+    if (argc > 2 && strcmp(argv[2], "rails") == 0)
+        return run_stopped(argc, argv, 1);
+    if (argc > 2 && strcmp(argv[2], "spread") == 0)
+        return run_stopped(argc, argv, 2);
     return ranks_run(argc, argv, tests, sizeof tests / sizeof *tests);
 }

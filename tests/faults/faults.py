@@ -376,10 +376,20 @@ def stopped(program):
 
 def moving(program):
     """A rank that dies or stands still while an expert arrives there: the job ends in time and names rank, layer, phase."""
-    struck = Program(pathlib.Path(program.binary).parent / "tests" / "ranks_balance", program.mpiexec)
-    for how, wanted in (("kill", ("rank 2",)), ("stop", ("rank 2", "phase balance of layer"))):
+    strike(program, "ranks_balance", 3, (("kill", ("rank 2",)), ("stop", ("rank 2", "phase balance of layer"))))
+
+
+def nodes(program):
+    """A rank that stands still between nodes, or inside its node, while a row goes once to each: it and the phase are named."""
+    strike(program, "ranks_dispatch", 4, (("rails", ("rank 3", "phase dispatch of layer 3")), ("spread", ("rank 3", "phase spread of layer 3"))))
+
+
+def strike(program, test, ranks, ways):
+    """Runs a test program in which something happens to a rank: it must end in time, in these words."""
+    struck = Program(pathlib.Path(program.binary).parent / "tests" / test, program.mpiexec)
+    for how, wanted in ways:
         start = time.monotonic()
-        done = struck.run(3, "3", how, timeout=60)
+        done = struck.run(ranks, str(ranks), how, timeout=60)
         seconds = time.monotonic() - start
         said = done.stderr.decode(errors="replace")
         named = [line for line in said.splitlines() if all(word in line for word in wanted)]
@@ -450,7 +460,7 @@ def idle(program):
 
 
 CASES = {case.__name__: case for case in (model_files, shards, memory, output, prompts, request_lines, request_ends, usage, different_models, killed,
-                                          stopped, moving, balancer, idle)}
+                                          stopped, moving, nodes, balancer, idle)}
 
 
 def main():

@@ -161,7 +161,7 @@ def greedy_of(answers, lines):
 
 def nodes(program):
     """Rows go once to each of two nodes, from device to device: by NCCL, through the hosts, where experts move."""
-    for name, exchange, layouts in (("qwen3moe_a", None, ((1, ()), (4, ("--node-size", "2")))),
+    for name, exchange, layouts in (("qwen3moe_a", None, ((4, ("--node-size", "2")),)),
                                     ("llama4_b", None, ((1, ()), (3, ("--node-size", "2", *MOVING)))),
                                     ("llama4_b", "host", ((2, ("--node-size", "1")),))):
         with tempfile.TemporaryDirectory() as folder:

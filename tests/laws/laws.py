@@ -231,7 +231,7 @@ def node_once(program):
 
     llama4_b scales rows before the experts, by choice; glm4moe and qwen3moe_a ask 4 and 8 experts for a row."""
     for name, layouts in (("qwen3moe_a", ((5, (*NODES, 3)), (8, (*NODES, 4, *FORCED, "--eplb-dispatch", "flow")))),
-                          ("glm4moe", ((4, (*NODES, 2, "-tp", 2)), (8, (*NODES, 2, "--comm", "mpi")))),
+                          ("glm4moe", ((4, (*NODES, 2, "-tp", 2)), (6, (*NODES, 2, "--comm", "mpi")))),
                           ("llama4_b", ((4, (*NODES, 2)), (4, (*NODES, 1, *FORCED))))):
         gold = json.loads((GOLDEN / name / "gold.json").read_text())
         text = "".join(json.dumps({"id": first, "prompt_token_ids": gold["prompt"][first:], "max_tokens": 9, "ignore_eos": True,
