@@ -268,6 +268,7 @@ struct kernels {
     const char *name; /* "cpu (avx2, 2 threads)", for the log; lives as long as the table */
     int threads;
     enum dtype cache_dtype; /* F32 or BF16 */
+    size_t align;           /* of what alloc gives, which takes so many bytes or a multiple of them */
     bool apart;             /* its memory is not the host's: rows travel by copies */
     int64_t waits;          /* times the host has waited for queued work since the start */
     int64_t loose_products; /* made so far by a library that picks its order of sums by the shape: for their
@@ -289,7 +290,7 @@ struct kernels {
      * ------------------------------------------------------------- */
 
     enum status (*alloc)(struct kernels *k, size_t bytes, const char *what,
-                         void **out); /* zeroed, 64-byte aligned */
+                         void **out); /* zeroed, aligned to `align`, at least to 64 bytes */
     void (*release)(struct kernels *k, void *memory);
     size_t (*free_bytes)(struct kernels *k); /* that the backend could still give */
     enum status (*upload)(struct kernels *k, void *device, const void *host, size_t bytes);
@@ -393,6 +394,12 @@ struct kernels {
 
 /* STATUS_BAD_INPUT, with words, unless weights may come in this format. */
 enum status kernels_check_dtype(enum dtype dtype);
+
+/* What alloc takes for a piece of so many bytes. */
+static inline size_t kernels_piece_bytes(const struct kernels *k, size_t bytes)
+{
+    return (bytes + k->align - 1) / k->align * k->align;
+}
 
 /* Bytes of one page of one layer: keys and values of PAGE_ROWS positions. */
 size_t kernels_page_bytes(const struct kernels *k, int kv_heads, int head_width);

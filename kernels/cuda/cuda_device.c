@@ -52,27 +52,41 @@ static enum status check_device(int number)
     return STATUS_OK;
 }
 
-static enum status take_all(struct cuda_device *d)
+enum status cuda_device_take(struct cuda_device *d, size_t bytes, const char *what, void **out)
+{
+    return cuda_pool_take(&d->pool, bytes, what, d->stream, out);
+}
+
+void cuda_device_give_back(struct cuda_device *d, void *piece)
+{
+    cuda_pool_give_back(&d->pool, piece);
+}
+
+static enum status take_all(struct cuda_device *d, size_t memory)
 {
     size_t left = 0;
+    void *mirror, *partial;
 
     CUDA_TRY(cudaSetDevice(d->number));
     CUDA_TRY(cudaMemGetInfo(&left, &d->total_bytes));
     d->foreign_bytes = d->total_bytes - left;
     CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaMallocHost((void **)&d->pinned, RING_BYTES));
-    CUDA_TRY(cudaMalloc((void **)&d->mirror, RING_BYTES));
-    CUDA_TRY(cudaMalloc((void **)&d->partial, CUDA_DEVICE_PARTIAL_FLOATS * sizeof *d->partial));
+    TRY(cuda_pool_open(&d->pool, memory));
+    TRY(cuda_device_take(d, RING_BYTES, "arrays on their way", &mirror));
+    d->mirror = mirror;
+    TRY(cuda_device_take(d, CUDA_DEVICE_PARTIAL_FLOATS * sizeof *d->partial, "partial results", &partial));
+    d->partial = partial;
     return STATUS_OK;
 }
 
-enum status cuda_device_open(struct cuda_device *d, int number)
+enum status cuda_device_open(struct cuda_device *d, int number, size_t memory)
 {
     enum status status;
 
     *d = (struct cuda_device){.number = number};
     TRY(check_device(number));
-    status = take_all(d);
+    status = take_all(d, memory);
     if (status != STATUS_OK)
         cuda_device_close(d);
     return status;
@@ -82,8 +96,9 @@ void cuda_device_close(struct cuda_device *d)
 {
     if (d->stream)
         cudaStreamDestroy(d->stream); /* waits for it */
-    cudaFree(d->partial);
-    cudaFree(d->mirror);
+    cuda_device_give_back(d, d->partial);
+    cuda_device_give_back(d, d->mirror);
+    cuda_pool_close(&d->pool);
     cudaFreeHost(d->pinned);
     *d = (struct cuda_device){0};
 }

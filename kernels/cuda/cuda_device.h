@@ -8,6 +8,7 @@
 #define CUDA_DEVICE_H
 
 #include "kernels/cuda/cuda_plan.h"
+#include "kernels/cuda/cuda_pool.h"
 
 #include <cuda_runtime_api.h>
 
@@ -15,6 +16,7 @@ struct cuda_device {
     int number;
     size_t total_bytes, foreign_bytes; /* of its memory: all, and what was taken before */
     cudaStream_t stream;
+    struct cuda_pool pool;
     char *pinned;                       /* [ring bytes] host side of the ring */
     char *mirror;                       /* [ring bytes] device side */
     size_t used;                        /* of the ring since the stream was last waited for */
@@ -41,9 +43,14 @@ enum status cuda_device_error(cudaError_t error, const char *call);
  */
 enum status cuda_device_count(int *out);
 
-/* Takes device `number`. STATUS_UNAVAILABLE says in one sentence why there is none that can be used. */
-enum status cuda_device_open(struct cuda_device *d, int number);
+/* Takes device `number` and `memory` bytes of it, see cuda_pool. STATUS_UNAVAILABLE says in one sentence why
+ * there is none that can be used, STATUS_NO_MEMORY how much was free. */
+enum status cuda_device_open(struct cuda_device *d, int number, size_t memory);
 void cuda_device_close(struct cuda_device *d);
+
+/* Zeroed memory of the device; it goes back before the device is closed. */
+enum status cuda_device_take(struct cuda_device *d, size_t bytes, const char *what, void **out);
+void cuda_device_give_back(struct cuda_device *d, void *piece);
 
 /* `bytes` of host memory on their way to the device; *out is good for work queued before the next wait. */
 enum status cuda_device_send(struct cuda_device *d, const void *host, size_t bytes, const void **out);

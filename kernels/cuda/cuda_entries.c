@@ -109,10 +109,29 @@ static enum status clamp(struct kernels *k, struct matrix x, float limit)
     return STATUS_OK;
 }
 
+/* As many rows as there are tables for. */
+static enum status rotate_part(struct cuda_entries *c, struct matrix q, struct matrix keys,
+                               const struct rotation *r, struct cuda_turn turn, const int32_t *positions)
+{
+    cudaStream_t stream = c->device.stream;
+
+    if (r->frequency) {
+        turn.rotated = r->rotated;
+        TRY(cuda_turns_table(&c->turns, &c->device, r, positions, q.rows, &turn.cosine_sine));
+    }
+    turn.gain = r->key_gain;
+    CUDA_TRY(cuda_rows_rotate(keys, turn, stream));
+    turn.gain = r->query_gain;
+    TRY(cuda_turns_temperature(&c->turns, &c->device, r, positions, q.rows, &turn.temperature));
+    CUDA_TRY(cuda_rows_rotate(q, turn, stream));
+    return STATUS_OK;
+}
+
 static enum status rotate(struct kernels *k, struct matrix q, struct matrix keys, const struct rotation *r,
                           int head_width, const int32_t *positions)
 {
     struct cuda_entries *c = cuda_entries_of(k);
+    int most = cuda_turns_most(r->frequency ? r->rotated : 1);
     struct cuda_turn turn = {.epsilon = r->norm_epsilon,
                              .head_width = head_width,
                              .interleaved = r->interleaved,
@@ -126,17 +145,12 @@ static enum status rotate(struct kernels *k, struct matrix q, struct matrix keys
         return FAIL(STATUS_BUG, "rotation of %d of %d numbers of a head", r->rotated, head_width);
     if (r->temperature_scale != 0.0f && !(r->temperature_floor > 0.0f))
         return FAIL(STATUS_BUG, "temperature floor %g", (double)r->temperature_floor);
-    if (q.rows == 0)
-        return STATUS_OK;
-    if (r->frequency) {
-        turn.rotated = r->rotated;
-        TRY(cuda_turns_table(&c->turns, &c->device, r, positions, q.rows, &turn.cosine_sine));
+    for (int row = 0; row < q.rows; row += most) {
+        int rows = q.rows - row < most ? q.rows - row : most;
+
+        TRY(rotate_part(c, matrix_rows(q, row, rows), matrix_rows(keys, row, rows), r, turn,
+                        positions + row));
     }
-    turn.gain = r->key_gain;
-    CUDA_TRY(cuda_rows_rotate(keys, turn, stream_of(k)));
-    turn.gain = r->query_gain;
-    TRY(cuda_turns_temperature(&c->turns, &c->device, r, positions, q.rows, &turn.temperature));
-    CUDA_TRY(cuda_rows_rotate(q, turn, stream_of(k)));
     return STATUS_OK;
 }
 

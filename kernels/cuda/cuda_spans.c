@@ -5,24 +5,27 @@
 
 enum { ROOM_NUMBERS = CUDA_PLAN_SPAN_NUMBERS, TILE = 16 };
 
-enum status cuda_spans_open(struct cuda_spans *s, struct host_memory *memory)
+enum status cuda_spans_open(struct cuda_spans *s, struct cuda_device *d, struct host_memory *memory)
 {
     void *numbers;
 
     TRY(host_alloc(memory, ROOM_NUMBERS * sizeof *s->numbers, "descriptions of attention", &numbers));
     *s = (struct cuda_spans){.numbers = numbers, .room = ROOM_NUMBERS};
-    CUDA_TRY(cudaMalloc((void **)&s->step.numbers, ROOM_NUMBERS * sizeof *s->numbers));
-    for (int i = 0; i < CUDA_SPANS_KINDS; i++)
-        CUDA_TRY(cudaMalloc((void **)&s->step.kind[i].numbers,
-                            CUDA_SPANS_KIND_NUMBERS * sizeof *s->step.kind[i].numbers));
+    TRY(cuda_device_take(d, ROOM_NUMBERS * sizeof *s->numbers, "spans of a step", &numbers));
+    s->step.numbers = numbers;
+    for (int i = 0; i < CUDA_SPANS_KINDS; i++) {
+        TRY(cuda_device_take(d, CUDA_SPANS_KIND_NUMBERS * sizeof *s->numbers, "a kind of attention",
+                             &numbers));
+        s->step.kind[i].numbers = numbers;
+    }
     return STATUS_OK;
 }
 
-void cuda_spans_close(struct cuda_spans *s)
+void cuda_spans_close(struct cuda_spans *s, struct cuda_device *d)
 {
     for (int i = 0; i < CUDA_SPANS_KINDS; i++)
-        cudaFree(s->step.kind[i].numbers);
-    cudaFree(s->step.numbers);
+        cuda_device_give_back(d, s->step.kind[i].numbers);
+    cuda_device_give_back(d, s->step.numbers);
     *s = (struct cuda_spans){0};
 }
 

@@ -49,8 +49,8 @@ struct cuda_spans_job {
 };
 
 /* Room for the arrays, out of `memory` and the device's. */
-enum status cuda_spans_open(struct cuda_spans *s, struct host_memory *memory);
-void cuda_spans_close(struct cuda_spans *s);
+enum status cuda_spans_open(struct cuda_spans *s, struct cuda_device *d, struct host_memory *memory);
+void cuda_spans_close(struct cuda_spans *s, struct cuda_device *d);
 
 /* As kernels' begin. */
 enum status cuda_spans_begin(struct cuda_spans *s, struct cuda_device *d, const struct cuda_spans_job *job);

@@ -7,19 +7,20 @@
 
 static const size_t ROOM = CUDA_PLAN_TABLES_BYTES / sizeof(struct cuda_weight);
 
-enum status cuda_tables_open(struct cuda_tables *t, struct host_memory *memory)
+enum status cuda_tables_open(struct cuda_tables *t, struct cuda_device *d, struct host_memory *memory)
 {
-    void *sent;
+    void *sent, *table;
 
     TRY(host_alloc(memory, CUDA_PLAN_TABLES_BYTES, "tables of experts", &sent));
     *t = (struct cuda_tables){.sent = sent};
-    CUDA_TRY(cudaMalloc((void **)&t->table, CUDA_PLAN_TABLES_BYTES));
+    TRY(cuda_device_take(d, CUDA_PLAN_TABLES_BYTES, "where experts lie", &table));
+    t->table = table;
     return STATUS_OK;
 }
 
-void cuda_tables_close(struct cuda_tables *t)
+void cuda_tables_close(struct cuda_tables *t, struct cuda_device *d)
 {
-    cudaFree(t->table);
+    cuda_device_give_back(d, t->table);
     *t = (struct cuda_tables){0};
 }
 

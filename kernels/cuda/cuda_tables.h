@@ -29,8 +29,8 @@ struct cuda_tables {
 };
 
 /* Room for the tables, out of `memory` and the device's. */
-enum status cuda_tables_open(struct cuda_tables *t, struct host_memory *memory);
-void cuda_tables_close(struct cuda_tables *t);
+enum status cuda_tables_open(struct cuda_tables *t, struct cuda_device *d, struct host_memory *memory);
+void cuda_tables_close(struct cuda_tables *t, struct cuda_device *d);
 
 /* *out [count] on the device, good for work that is queued before the next call. `key` names the layer. */
 enum status cuda_tables_take(struct cuda_tables *t, struct cuda_device *d, const void *key,

@@ -6,36 +6,38 @@
 #include <math.h>
 #include <string.h>
 
-static void give_back(struct cuda_turns_kept *kept)
+static enum status take_table(struct cuda_turns_kept *kept, struct cuda_device *d, size_t numbers)
+{
+    void *table;
+
+    CUDA_TRY(cudaMallocHost((void **)&kept->positions, CUDA_PLAN_TURN_ROWS * sizeof *kept->positions));
+    CUDA_TRY(cudaMallocHost((void **)&kept->host, numbers * sizeof *kept->host));
+    TRY(cuda_device_take(d, numbers * sizeof *kept->table, "how far positions turn", &table));
+    kept->table = table;
+    return STATUS_OK;
+}
+
+static void give_back(struct cuda_turns_kept *kept, struct cuda_device *d)
 {
     cudaFreeHost(kept->positions);
     cudaFreeHost(kept->host);
-    cudaFree(kept->table);
+    cuda_device_give_back(d, kept->table);
     *kept = (struct cuda_turns_kept){0};
 }
 
-void cuda_turns_close(struct cuda_turns *t)
+enum status cuda_turns_open(struct cuda_turns *t, struct cuda_device *d)
 {
+    *t = (struct cuda_turns){0};
     for (int i = 0; i < CUDA_TURNS_KINDS; i++)
-        give_back(&t->kept[i]);
-    give_back(&t->temperature);
+        TRY(take_table(&t->kept[i], d, CUDA_PLAN_TURN_FLOATS));
+    return take_table(&t->temperature, d, CUDA_PLAN_TURN_ROWS);
 }
 
-static enum status make_room(struct cuda_turns_kept *kept, struct cuda_device *d, int rows, int width)
+void cuda_turns_close(struct cuda_turns *t, struct cuda_device *d)
 {
-    size_t numbers = (size_t)rows * (size_t)(width > 0 ? width : 1);
-
-    if (rows > kept->room || width != kept->width) {
-        TRY(cuda_device_wait(d)); /* nobody reads the old table any more */
-        give_back(kept);
-        CUDA_TRY(cudaMallocHost((void **)&kept->positions, (size_t)rows * sizeof *kept->positions));
-        CUDA_TRY(cudaMallocHost((void **)&kept->host, numbers * sizeof *kept->host));
-        CUDA_TRY(cudaMalloc((void **)&kept->table, numbers * sizeof *kept->table));
-        kept->room = rows;
-        kept->width = width;
-    }
-    kept->rows = 0;
-    return STATUS_OK;
+    for (int i = 0; i < CUDA_TURNS_KINDS; i++)
+        give_back(&t->kept[i], d);
+    give_back(&t->temperature, d);
 }
 
 /* Angles as in reference_rows.c: float products while those are good, exact far out. */
@@ -84,7 +86,9 @@ static enum status take(struct cuda_turns_kept *kept, struct cuda_device *d, con
 {
     if (holds(kept, like, positions))
         return STATUS_OK;
-    TRY(make_room(kept, d, like->rows, like->width));
+    if (like->rows > cuda_turns_most(like->width))
+        return FAIL(STATUS_BUG, "%d rows of %d numbers turn at a time", like->rows, like->width);
+    kept->rows = 0;
     memcpy(kept->positions, positions, (size_t)like->rows * sizeof *positions);
     if (like->frequency)
         fill(kept, r, like->rows);
@@ -95,6 +99,7 @@ static enum status take(struct cuda_turns_kept *kept, struct cuda_device *d, con
     kept->frequency = like->frequency;
     kept->factor = like->factor;
     kept->floor = like->floor;
+    kept->width = like->width;
     kept->rows = like->rows;
     return STATUS_OK;
 }
