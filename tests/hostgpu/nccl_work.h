@@ -30,12 +30,12 @@ struct header {
 struct board {
     std::atomic<int> joined, left;
     std::atomic<int> stopped;  /* two ranks disagree: text tells */
-    std::atomic<int> deserter; /* 1 + the rank that aborted first */
+    std::atomic<int> deserter; /* 1 + the rank that aborted */
     char text[TEXT];
     char doing[RANKS][TEXT];
     struct {
         std::atomic<uint32_t> round;
-        int color[2], key[2]; /* of this round and the one before, which others may still read */
+        int color, key;
     } split[RANKS];
     nccl_pipe pipes[];
 };
