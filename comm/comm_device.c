@@ -37,9 +37,9 @@ enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct 
     return comm_staged_open(inner, k, most, out);
 }
 
-size_t comm_device_bytes(int size, size_t most)
+size_t comm_device_bytes(const struct kernels *k, int size, size_t most)
 {
-    return size > 1 ? comm_staged_bytes(most) : 0;
+    return size > 1 ? comm_staged_bytes(k, most) : 0;
 }
 
 size_t comm_device_host_bytes(int size, size_t most)

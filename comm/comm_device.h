@@ -23,7 +23,7 @@ enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct 
                                   size_t most, struct comm **out);
 
 /* Of the device, whichever way; of the host at most. What NCCL takes for itself is not known here. */
-size_t comm_device_bytes(int size, size_t most);
+size_t comm_device_bytes(const struct kernels *k, int size, size_t most);
 size_t comm_device_host_bytes(int size, size_t most);
 
 #endif

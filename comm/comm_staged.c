@@ -160,9 +160,9 @@ enum status comm_staged_open(struct comm *inner, struct kernels *kernels, size_t
     return status;
 }
 
-size_t comm_staged_bytes(size_t most)
+size_t comm_staged_bytes(const struct kernels *k, size_t most)
 {
-    return PARTS * ((most + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1));
+    return PARTS * kernels_piece_bytes(k, most);
 }
 
 size_t comm_staged_host_bytes(size_t most)

@@ -16,7 +16,7 @@
 enum status comm_staged_open(struct comm *inner, struct kernels *kernels, size_t most, struct comm **out);
 
 /* Bytes of the backend's memory, and of the host's beside those of `inner`, that it takes. */
-size_t comm_staged_bytes(size_t most);
+size_t comm_staged_bytes(const struct kernels *k, size_t most);
 size_t comm_staged_host_bytes(size_t most);
 
 #endif

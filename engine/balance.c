@@ -43,6 +43,27 @@ static enum status number_layers(struct balance *b, struct arena *arena, const s
     return STATUS_OK;
 }
 
+/* Slots that are timed, and rows of each; fewer than two rows: none are. */
+static void shape_probe(const struct balance *b, int *slots, int *rows)
+{
+    const int32_t *first = b->placement->rank_first;
+    int own = first[b->grid->rank + 1] - first[b->grid->rank], room = b->experts->results.rows;
+
+    *slots = own < PROBE_SLOTS ? own : PROBE_SLOTS;
+    *rows = *slots == 0 ? 0 : room / *slots < PROBE_ROWS ? room / *slots : PROBE_ROWS;
+}
+
+/* Taken now, as all memory is, though only the start needs it. */
+static enum status take_probe(struct balance *b)
+{
+    int slots, rows;
+
+    shape_probe(b, &slots, &rows);
+    if (rows < 2)
+        return STATUS_OK;
+    return step_matrix(b->migrate.kernels, slots * rows, b->experts->config->width, "a probe", &b->probe);
+}
+
 enum status balance_open(struct balance *b, struct arena *arena, const struct balance_options *o,
                          const struct config *c, struct weights *w, struct experts *e,
                          const struct weights_slot *slot, size_t message_bytes)
@@ -69,12 +90,14 @@ enum status balance_open(struct balance *b, struct arena *arena, const struct ba
     d->policy = o->policy;
     d->cost = &b->cost;
     b->experts = e;
-    return STATUS_OK;
+    return take_probe(b);
 }
 
 void balance_close(struct balance *b)
 {
     steer_close(&b->steer);
+    if (b->probe.data)
+        b->migrate.kernels->release(b->migrate.kernels, b->probe.data);
     migrate_close(&b->migrate);
     memset(b, 0, sizeof *b);
 }
@@ -118,23 +141,16 @@ static enum status time_experts(struct balance *b, const struct weights_layer *l
 /* On one row the weights come from memory; on many they stay at hand. */
 static enum status probe_experts(struct balance *b, int64_t *expert, int64_t *row)
 {
-    const struct placement *p = b->placement;
     const struct weights_layer *l = &b->migrate.weights->layer[b->migrate.model_layer[0]];
-    int slots = p->rank_first[b->grid->rank + 1] - p->rank_first[b->grid->rank];
-    int room = b->experts->results.rows;
-    struct matrix x;
     int64_t one, many;
-    int rows;
+    int slots, rows;
 
     *expert = *row = 1;
-    slots = slots < PROBE_SLOTS ? slots : PROBE_SLOTS;
-    rows = slots > 0 && room / slots < PROBE_ROWS ? room / slots : PROBE_ROWS;
-    if (slots == 0 || rows < 2)
+    shape_probe(b, &slots, &rows);
+    if (rows < 2)
         return STATUS_OK;
-    TRY(step_matrix(b->migrate.kernels, slots * rows, b->experts->config->width, "a probe", &x));
-    TRY(time_experts(b, l, x, slots, 1, &one));
-    TRY(time_experts(b, l, x, slots, rows, &many));
-    b->migrate.kernels->release(b->migrate.kernels, x.data);
+    TRY(time_experts(b, l, b->probe, slots, 1, &one));
+    TRY(time_experts(b, l, b->probe, slots, rows, &many));
     *row = many > one ? (many - one) * 1000 / (rows - 1) + 1 : 1;
     *expert = one * 1000 > *row ? one * 1000 - *row : 1;
     return STATUS_OK;

@@ -34,6 +34,7 @@ struct balance {
     struct migrate migrate;
     struct replicas *replicas;
     struct replicas_cost cost;
+    struct matrix probe;            /* rows on which experts are timed */
     struct steer steer;             /* rank 0 */
     int64_t moves_told, bytes_told; /* to the meter */
 };

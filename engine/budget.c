@@ -74,7 +74,8 @@ static void plan_exchanges(struct budget_rank *r, const struct engine *e, const 
         return;
     r->host = r->exchanges + comm_device_host_bytes(e->grid.ranks, world) +
               comm_device_host_bytes(e->grid.tensor, group);
-    r->exchanges = comm_device_bytes(e->grid.ranks, world) + comm_device_bytes(e->grid.tensor, group);
+    r->exchanges = comm_device_bytes(place->real, e->grid.ranks, world) +
+                   comm_device_bytes(place->real, e->grid.tensor, group);
 }
 
 /* What is free, as engine_size_cache would find it, when `taken` bytes of a rank's memory are not. */

@@ -9,7 +9,6 @@
 #include "engine/placement_file.h"
 #include "kernels/counting.h"
 
-#include <math.h>
 #include <string.h>
 
 static const size_t ARENA_BYTES = (size_t)4
@@ -92,7 +91,6 @@ static struct model_limits limits_of(const struct engine *e)
                                  .pieces = e->options.max_sequences,
                                  .wanted = e->options.max_wanted,
                                  .positions = e->max_positions,
-                                 .eager = e->options.eager,
                                  .ways = e->options.ways};
 }
 
@@ -119,6 +117,8 @@ static enum status open_buffers(struct engine *e)
     TRY(balance_open(&e->balance, &e->arena, &o->balance, &e->config, &e->weights, &e->model.experts, &slot,
                      world_bytes));
     e->model.balance = &e->balance;
+    if (o->scores)
+        TRY(score_open(&e->score, &e->arena, &e->config, &e->weights, &e->model.step));
     return batch_open(&e->batch, &e->arena, o->max_sequences, o->max_rows,
                       batch_new_pages(o->max_rows, o->max_sequences) +
                           batch_found_pages(o->max_rows, e->max_positions));
@@ -164,34 +164,14 @@ int64_t engine_cache_pages(const struct engine *e, size_t bytes)
     return pages < most ? pages : most;
 }
 
-/* Was the share of the device that this rank may use free when it was opened? */
-static enum status check_share(const struct engine *e)
-{
-    const struct kernels *k = e->kernels;
-    double share = (double)k->total_bytes * e->options.memory_utilization;
-    size_t left = k->total_bytes - k->foreign_bytes;
-
-    if (!k->apart || e->options.kv_cache_memory > 0 || share <= (double)left)
-        return STATUS_OK;
-    return FAIL(STATUS_NO_MEMORY,
-                "%.2f of the GPU's %.1f MiB are %.1f MiB, but only %.1f MiB were free; lower "
-                "--gpu-memory-utilization "
-                "to %.2f, or end what else uses the GPU",
-                e->options.memory_utilization, (double)k->total_bytes / 1048576, share / 1048576,
-                (double)left / 1048576, floor(100.0 * (double)left / (double)k->total_bytes) / 100);
-}
-
 /* Pages of every group's pool: what the poorest rank can hold, no more than all sequences can use. */
 enum status engine_size_cache(struct engine *e)
 {
-    const struct engine_options *o = &e->options;
     struct comm *world = e->grid.world;
     struct kernels *k = e->kernels;
-    size_t page = kv_cache_page_bytes(&e->config, k, e->weights.kv_heads.count);
     size_t beside, bytes;
     int64_t pages;
 
-    TRY(check_share(e));
     TRY(engine_buffer_bytes(e, k, &beside));
     bytes = engine_cache_bytes(e, k->free_bytes(k), beside);
     pages = engine_cache_pages(e, bytes);
@@ -199,12 +179,18 @@ enum status engine_size_cache(struct engine *e)
     if (pages < 1)
         return FAIL(STATUS_NO_MEMORY,
                     "the key-value cache: %.1f KiB do not hold one page of %d positions (%.1f KiB); raise %s",
-                    (double)bytes / 1024, PAGE_ROWS, (double)page / 1024,
-                    o->kv_cache_memory > 0 ? "--kv-cache-memory"
-                                           : "--gpu-memory-utilization, or free some memory");
+                    (double)bytes / 1024, PAGE_ROWS,
+                    (double)kv_cache_page_bytes(&e->config, k, e->weights.kv_heads.count) / 1024,
+                    e->options.kv_cache_memory > 0 ? "--kv-cache-memory"
+                                                   : "--gpu-memory-utilization, or free some memory");
+    return engine_use_pages(e, pages);
+}
+
+enum status engine_use_pages(struct engine *e, int64_t pages)
+{
     e->pages = (int)pages;
     if ((int64_t)e->pages * PAGE_ROWS < e->max_positions) {
-        if (o->max_positions > 0 && log_rank() == 0)
+        if (e->options.max_positions > 0 && log_rank() == 0)
             log_line(LOG_WARN, "the key-value cache holds %d positions, fewer than --max-model-len %d",
                      e->pages * PAGE_ROWS, e->max_positions);
         e->max_positions = e->pages * PAGE_ROWS;

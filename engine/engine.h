@@ -16,6 +16,7 @@
 #include "engine/kv_cache.h"
 #include "engine/model.h"
 #include "engine/safetensors.h"
+#include "engine/score.h"
 #include "engine/weights.h"
 
 struct engine_options {
@@ -32,8 +33,8 @@ struct engine_options {
     int max_wanted; /* rows of a batch that can want logits; 0: max_sequences and some more */
     struct balance_options balance;
     enum comm_device_way exchange; /* of rows in the memory of devices */
+    bool scores;                   /* given tokens are scored: evaluate */
     const char *placement_file;    /* where experts lie, from run to run; NULL: none */
-    bool eager;                    /* no step is recorded and replayed */
     struct experts_ways ways;      /* of rows to experts */
 };
 
@@ -49,6 +50,7 @@ struct engine {
     struct kv_cache kv;
     struct model model;
     struct balance balance;
+    struct score score; /* where tokens are scored */
     struct batch batch;
     struct kernels *kernels; /* not owned */
     struct comm
@@ -83,8 +85,12 @@ enum status engine_buffer_bytes(const struct engine *e, struct kernels *real, si
 size_t engine_cache_bytes(const struct engine *e, size_t free_bytes, size_t buffer_bytes);
 int64_t engine_cache_pages(const struct engine *e, size_t bytes);
 
-/* How many pages the cache has. Collective over the world. */
+/* How many pages the cache has, by what is free now. Collective over the world. */
 enum status engine_size_cache(struct engine *e);
+
+/* The same as a plan found it that all ranks made alike, before a byte was taken; engine_size_cache is then
+ * not called. */
+enum status engine_use_pages(struct engine *e, int64_t pages);
 
 /* Cache and buffers of a step. Not collective, as engine_load. */
 enum status engine_prepare(struct engine *e);

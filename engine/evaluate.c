@@ -81,7 +81,8 @@ static enum status open_front(struct evaluate *e)
 enum status evaluate_open(struct evaluate *e, struct engine *engine, const struct evaluate_options *options)
 {
     *e = (struct evaluate){.engine = engine, .options = *options};
-    TRY(score_open(&e->score, &engine->arena, &engine->config, &engine->weights, &engine->model.step));
+    if (!engine->options.scores)
+        return FAIL(STATUS_BUG, "texts are scored by an engine that was not opened for it");
     if (engine->grid.rank == 0)
         TRY(open_front(e));
     arena_seal(&engine->arena);
@@ -298,7 +299,8 @@ static enum status lead_step(struct evaluate *e)
     TRY(balance_lead(&engine->balance, b));
     TRY(batch_send(b, engine->grid.world));
     TRY(model_forward(m, b));
-    TRY(score_forward(&e->score, &m->step, b, matrix_top(m->x, m->step.own.count), e->targets, e->step_nats));
+    TRY(score_forward(&engine->score, &m->step, b, matrix_top(m->x, m->step.own.count), e->targets,
+                      e->step_nats));
     for (int row = 0; row < b->row_count; row++)
         if (e->targets[row] != SCORE_NONE)
             e->nats[e->places[row]] = e->step_nats[row];
@@ -356,7 +358,7 @@ static enum status follow(struct evaluate *e)
         if (b->flags & BATCH_STOP)
             return STATUS_OK;
         TRY(model_forward(m, b));
-        TRY(score_forward(&e->score, &m->step, b, matrix_top(m->x, m->step.own.count), NULL, NULL));
+        TRY(score_forward(&engine->score, &m->step, b, matrix_top(m->x, m->step.own.count), NULL, NULL));
     }
 }
 

@@ -12,7 +12,6 @@
 #define EVALUATE_H
 
 #include "engine/engine.h"
-#include "engine/score.h"
 #include "engine/tokenizer.h"
 #include "engine/windows.h"
 
@@ -44,7 +43,6 @@ struct evaluate_window {
 struct evaluate {
     struct engine *engine;
     struct evaluate_options options;
-    struct score score;
 
     /* rank 0 */
     struct arena arena;

@@ -15,16 +15,12 @@ enum {
 };
 static const int64_t SUM_BITS = ((int64_t)1 << 62) - 1; /* a sum and its negative are both int64_t */
 
-static size_t padded(size_t bytes)
-{
-    return (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
-}
-
 /* -- the life of staging -- */
 
 static enum status take_rooms(struct migrate *m, struct arena *arena)
 {
-    size_t gate_up = padded(m->slot.gate_up), down = padded(m->slot.down);
+    size_t gate_up = kernels_piece_bytes(m->kernels, m->slot.gate_up);
+    size_t down = kernels_piece_bytes(m->kernels, m->slot.down);
     char *at;
 
     TRY(arena_take_array(arena, (size_t)m->staging, sizeof *m->room, "staging", &m->room));

@@ -90,11 +90,6 @@ struct walk {
     struct weights_reader *reader;
 };
 
-static size_t padded(size_t bytes)
-{
-    return (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
-}
-
 /* The tensor of a role, and its scales. */
 static enum status find_tensor(const struct walk *walk, struct weights_part *p, enum family_role role,
                                int layer, int expert)
@@ -262,13 +257,14 @@ static enum status read_slots(struct walk *walk, struct weight *slots, int layer
     TRY(expert_dtype(walk, layer, which, &dtype));
     TRY(k->weight_plan(k, &planned, dtype, which == DOWN ? c->width : 2 * c->expert_width,
                        which == DOWN ? c->expert_width : c->width));
-    TRY(weights_read_take(walk->reader, padded(planned.bytes) * (size_t)count, "experts", &memory));
+    TRY(weights_read_take(walk->reader, kernels_piece_bytes(k, planned.bytes) * (size_t)count, "experts",
+                          &memory));
     *bytes = planned.bytes;
     for (int i = 0; i < count; i++) {
         struct weights_source s;
 
         slots[i] = planned;
-        slots[i].data = memory ? (char *)memory + padded(planned.bytes) * (size_t)i : NULL;
+        slots[i].data = memory ? (char *)memory + kernels_piece_bytes(k, planned.bytes) * (size_t)i : NULL;
         if (expert[i] < 0)
             continue;
         TRY(expert_source(walk, layer, expert[i], which, &s));

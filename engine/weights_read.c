@@ -25,7 +25,7 @@ enum status weights_read_take(struct weights_reader *r, size_t bytes, const char
 {
     void *memory;
 
-    r->taken += bytes;
+    r->taken += kernels_piece_bytes(r->kernels, bytes);
     if (!r->reading || bytes == 0)
         return STATUS_OK;
     TRY(r->kernels->alloc(r->kernels, bytes, what, &memory));

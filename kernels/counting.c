@@ -11,7 +11,7 @@ static struct counting *of(struct kernels *k)
 static enum status alloc(struct kernels *k, size_t bytes, const char *what, void **out)
 {
     struct counting *c = of(k);
-    size_t padded = (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    size_t padded = kernels_piece_bytes(k, bytes);
 
     if (padded < bytes || __builtin_add_overflow(c->bytes, padded, &c->bytes))
         return FAIL(STATUS_NO_MEMORY, "%s: %zu bytes are more than any machine can address", what, bytes);
@@ -53,6 +53,7 @@ void counting_open(struct counting *c, struct kernels *real)
     *c = (struct counting){.table = {.name = real->name,
                                      .threads = real->threads,
                                      .cache_dtype = real->cache_dtype,
+                                     .align = real->align,
                                      .apart = real->apart,
                                      .total_bytes = real->total_bytes,
                                      .foreign_bytes = real->foreign_bytes,

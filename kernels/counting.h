@@ -13,7 +13,7 @@
 struct counting {
     struct kernels table; /* first: a pointer to the table is one to this */
     struct kernels *real; /* not owned */
-    size_t bytes;         /* asked of alloc so far, each piece rounded up to ARENA_ALIGN */
+    size_t bytes;         /* asked of alloc so far, each piece rounded up as it takes it */
 };
 
 void counting_open(struct counting *c, struct kernels *real);

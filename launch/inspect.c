@@ -178,13 +178,12 @@ enum status inspect_run(const struct options *o, const struct environment *e, in
 static enum status rank_memory(struct session *s, size_t *memory, size_t *device)
 {
     struct process *p = &s->process;
-    int mebibytes, least, most;
+    int least, most;
     bool there;
 
     TRY(session_device(s, &there));
-    mebibytes = (int)((there ? s->device_memory : host_free_bytes() / (size_t)p->node_size) >> 20);
-    TRY(process_extent(p, mebibytes, &least, &most));
-    *device = there ? (size_t)least << 20 : 0;
+    TRY(process_extent(p, (int)(host_free_bytes() / (size_t)p->node_size >> 20), &least, &most));
+    *device = there ? s->device_memory : 0;
     *memory = there ? 0 : (size_t)least << 20;
     return STATUS_OK;
 }

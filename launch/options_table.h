@@ -179,16 +179,16 @@ struct options {
     int prompt_logprobs;
 
     /* machine and ranks */
-    int backend;             /* enum options_backend */
-    const char *cuda_module; /* NULL: found */
-    bool exact;              /* only products that keep the law */
-    int cpu_path;            /* enum options_path */
-    int threads;             /* 0: chosen by topology */
-    int comm;                /* enum options_comm */
-    int device_exchange;     /* enum comm_device_way */
-    bool enforce_eager;      /* no step is recorded and replayed */
-    int dispatch;            /* enum dispatch_way */
-    int node_size;           /* ranks; 0: those of a machine */
+    int backend;               /* enum options_backend */
+    const char *cuda_module;   /* NULL: found */
+    bool exact;                /* only products that keep the law */
+    bool separate_allocations; /* of the memory of devices */
+    int cpu_path;              /* enum options_path */
+    int threads;               /* 0: chosen by topology */
+    int comm;                  /* enum options_comm */
+    int device_exchange;       /* enum comm_device_way */
+    int dispatch;              /* enum dispatch_way */
+    int node_size;             /* ranks; 0: those of a machine */
     int tensor_parallel_size;
     int expert_parallel_size; /* 0: all ranks */
 

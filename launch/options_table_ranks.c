@@ -93,13 +93,6 @@ static const struct options_row rows[] = {
      .help =
          "consecutive ranks that count as a node, where rows between nodes are what costs: half a machine, "
          "or several machines whose GPUs are joined"},
-    {.name = "enforce-eager",
-     .type = OPTIONS_FLAG,
-     .field = OPTIONS_FIELD(enforce_eager),
-     .commands = OPTIONS_LOADING,
-     .help = "cuda: queue every kernel and exchange of every step; without it the layers of steps that only "
-             "decode are "
-             "recorded as CUDA graphs, up to 32, and replayed; answers are the same bytes"},
     {.name = "cuda-module",
      .value = "FILE",
      .type = OPTIONS_STRING,
@@ -115,6 +108,13 @@ static const struct options_row rows[] = {
      .help =
          "cuda: our own products instead of cuBLAS, so that the bytes of an answer do not depend on what is "
          "computed beside it, as they never do with the backends reference and cpu; prompts take longer"},
+    {.name = "separate-allocations",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(separate_allocations),
+     .commands = OPTIONS_LOADING,
+     .help =
+         "cuda: every piece of memory is an allocation of its own instead of a part of one, so that tools "
+         "such as compute-sanitizer see what runs past its end; for finding faults"},
     {.name = "cpu-path",
      .value = "auto|portable|avx2|avx512",
      .type = OPTIONS_WORD,

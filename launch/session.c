@@ -4,6 +4,8 @@
 #include "launch/session.h"
 
 #include "engine/base/log.h"
+#include "engine/budget.h"
+#include "kernels/cuda/cuda_plan.h"
 #include "kernels/module.h"
 #include "kernels/reference/reference.h"
 #include "launch/devices.h"
@@ -13,7 +15,8 @@
 #include <math.h>
 
 static const size_t START_BYTES = (size_t)64 << 20; /* tables of the start, of address space */
-static const size_t TRACE_BYTES = (size_t)1 << 31;  /* likewise; a step takes what it needs */
+static const size_t PLAN_BYTES = (size_t)64 << 20;
+static const size_t TRACE_BYTES = (size_t)1 << 31; /* likewise; a step takes what it needs */
 
 enum status session_open(struct session *s, const struct options *o, const struct environment *environment)
 {
@@ -59,25 +62,27 @@ enum status session_place(struct session *s)
 }
 
 /* How a step towards the device went here. *go: it went well on all ranks. Where it did not, that is an error
- * only when the user asked for the cuda backend. */
+ * only when the user asked for the cuda backend, or when a device is there but has not the memory. */
 static enum status settle(struct session *s, enum status status, bool *go)
 {
     struct process *p = &s->process;
-    int least, most;
+    bool full = status == STATUS_NO_MEMORY;
+    int least, most, none_full, one_full;
 
     *go = true;
-    if (s->options->backend == OPTIONS_BACKEND_CUDA) {
+    TRY(process_extent(p, full, &none_full, &one_full));
+    if (s->options->backend == OPTIONS_BACKEND_CUDA || one_full) {
         if (status != STATUS_OK)
-            status = status_prefix(status, "--backend cuda: ");
+            status = status_prefix(status, "%s",
+                                   s->options->backend == OPTIONS_BACKEND_CUDA ? "--backend cuda: " : "");
         return process_agree(p, status);
     }
     TRY(process_extent(p, status == STATUS_OK, &least, &most));
     *go = least;
     if (!least)
-        log_line(LOG_INFO, "no GPU is used: %s%s%s",
+        log_line(LOG_INFO, "no GPU is used: %s%s",
                  status == STATUS_OK ? "another rank has none" : status_text(),
-                 s->options->device_exchange == COMM_DEVICE_AUTO ? "" : "; --device-exchange has no effect",
-                 s->options->enforce_eager ? "; --enforce-eager has no effect" : "");
+                 s->options->device_exchange == COMM_DEVICE_AUTO ? "" : "; --device-exchange has no effect");
     return STATUS_OK;
 }
 
@@ -106,7 +111,7 @@ enum status session_device(struct session *s, bool *go)
     struct process *p = &s->process;
     struct devices_match_seen *all;
     static struct devices_match_seen mine;
-    int *number;
+    int *number, least, most;
 
     *go = o->backend == OPTIONS_BACKEND_CUDA ||
           (o->backend == OPTIONS_BACKEND_AUTO && o->cpu_path == OPTIONS_PATH_AUTO);
@@ -122,12 +127,49 @@ enum status session_device(struct session *s, bool *go)
     if (!*go)
         return STATUS_OK;
     s->device = number[p->node_rank];
-    s->device_memory = mine.device[s->device].memory;
+    TRY(process_extent(p, (int)(mine.device[s->device].memory >> 20), &least, &most));
+    s->device_memory = (size_t)least << 20;
     tell_devices(all, p->node_size, number);
     return STATUS_OK;
 }
 
-/* *open: every rank has a GPU and works on it. */
+/* The pages of the cache and the bytes of its device that this rank takes, out of a plan that comes out alike
+ * on all ranks; `arena` is for the plan. */
+static enum status plan_in(struct session *s, struct arena *arena, size_t *bytes)
+{
+    const struct engine_options *o = &s->engine.options;
+    struct kernels table;
+    struct budget_place place = {.nodes = s->process.nodes, .name = "cuda", .real = &table};
+    const struct budget_rank *most;
+    struct budget b;
+
+    cuda_plan_table(&table, s->device_memory, s->options->exact);
+    TRY(budget_plan(&b, arena, &s->engine, o, &place));
+    most = &b.rank[b.heaviest];
+    if (b.pages < 1)
+        return FAIL(STATUS_NO_MEMORY,
+                    "rank %d takes %.1f MiB beside keys and values and may take %.1f MiB, which leaves no "
+                    "room for a page of %d positions (%.1f KiB); raise %s, or see what `inspect` says",
+                    b.heaviest, (double)(budget_total(most) - most->cache) / 1048576,
+                    (double)b.place.memory / 1048576, PAGE_ROWS, (double)b.page_bytes / 1024,
+                    o->kv_cache_memory > 0 ? "--kv-cache-memory" : "--gpu-memory-utilization");
+    s->pages = b.pages;
+    *bytes = budget_total(&b.rank[s->process.rank]);
+    return STATUS_OK;
+}
+
+static enum status plan_device(struct session *s, size_t *bytes)
+{
+    struct arena arena;
+    enum status status;
+
+    TRY(arena_open(&arena, "a plan", PLAN_BYTES));
+    status = plan_in(s, &arena, bytes);
+    arena_close(&arena);
+    return status;
+}
+
+/* *open: every rank has a GPU and works on it. A command without a model has no plan. */
 static enum status open_cuda(struct session *s, bool *open)
 {
     struct module_request request = {.exact = s->options->exact};
@@ -136,6 +178,10 @@ static enum status open_cuda(struct session *s, bool *open)
     if (!*open)
         return STATUS_OK;
     request.device = s->device;
+    if (s->engine.options.ranks > 0)
+        TRY(process_agree(&s->process, plan_device(s, &request.memory)));
+    if (s->options->separate_allocations)
+        request.memory = 0;
     TRY(settle(s, module_open_cuda(s->options->cuda_module, &request, &s->kernels), open));
     if (*open) {
         s->backend = OPTIONS_BACKEND_CUDA;
@@ -196,10 +242,10 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .max_positions = o->max_model_len,
                                    /* scores need no logits at rank 0 */
                                    .max_wanted = o->command == OPTIONS_PERPLEXITY ? 1 : 0,
+                                   .scores = o->command == OPTIONS_PERPLEXITY,
                                    .max_sequences = o->max_num_seqs,
                                    .max_rows = o->max_num_batched_tokens,
                                    .balance = balance_of(&o->balancer),
-                                   .eager = o->enforce_eager,
                                    .exchange = (enum comm_device_way)o->device_exchange,
                                    .ways.dispatch = (enum dispatch_way)o->dispatch,
                                    .placement_file = o->balancer.placement};
@@ -253,7 +299,7 @@ static enum status load_engine(struct session *s)
     TRY(session_kernels(s));
     TRY(process_agree(p, engine_place(e, s->world)));
     TRY(process_agree(p, engine_load(e, s->world, s->group, s->kernels)));
-    TRY(process_agree(p, engine_size_cache(e)));
+    TRY(process_agree(p, s->pages > 0 ? engine_use_pages(e, s->pages) : engine_size_cache(e)));
     TRY(process_agree(p, engine_prepare(e)));
     TRY(process_agree(p, engine_measure(e)));
     log_line(LOG_INFO,

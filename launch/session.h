@@ -32,7 +32,8 @@ struct session {
     enum options_backend backend; /* what the kernels are, never auto */
     enum cpu_path path;           /* of the processor's */
     int device;                   /* of those that are visible here */
-    size_t device_memory;         /* all of it */
+    size_t device_memory;         /* of the smallest device of all ranks, in whole MiB */
+    int64_t pages;                /* of the cache, where that was planned beforehand; 0: it was not */
     struct comm *world, *group;
     struct engine engine;
     struct arena trace_arena; /* rank 0 */

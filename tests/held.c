@@ -22,7 +22,7 @@ static enum status (*real_alloc)(struct kernels *k, size_t bytes, const char *wh
 
 static enum status counted_alloc(struct kernels *k, size_t bytes, const char *what, void **out)
 {
-    held_allocated += bytes;
+    held_allocated += kernels_piece_bytes(k, bytes);
     return real_alloc(k, bytes, what, out);
 }
 

@@ -7,6 +7,8 @@
  */
 #include "kernels/agree/agree_multiply.h"
 
+#include "kernels/agree/agree_kernels.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -231,5 +233,9 @@ const struct agree_check agree_wide_checks[] = {
      .promise = "agrees with the reference",
      .rounds = 1,
      .agrees = check_wide_experts},
+    {.entry = "rotate",
+     .promise = "many rows agree with the reference",
+     .rounds = 1,
+     .agrees = agree_kernels_rotate_many},
     {0},
 };

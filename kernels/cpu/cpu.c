@@ -105,6 +105,7 @@ static enum status open_in(struct host_memory *memory, enum cpu_path path, int t
     cpu->table = (struct kernels){.name = cpu->name,
                                   .threads = threads,
                                   .cache_dtype = DTYPE_BF16,
+                                  .align = ARENA_ALIGN,
                                   .alloc = memory_alloc,
                                   .release = memory_release,
                                   .free_bytes = memory_free_bytes,

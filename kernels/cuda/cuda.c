@@ -12,26 +12,21 @@
 
 static enum status memory_alloc(struct kernels *k, size_t bytes, const char *what, void **out)
 {
-    struct cuda_device *d = &cuda_entries_of(k)->device;
-    cudaError_t error = cudaMalloc(out, bytes > 0 ? bytes : 1);
-
-    if (error != cudaSuccess)
-        return status_prefix(cuda_device_error(error, "cudaMalloc"), "%s, %zu bytes: ", what, bytes);
-    CUDA_TRY(cudaMemsetAsync(*out, 0, bytes, d->stream));
-    return STATUS_OK;
+    return cuda_device_take(&cuda_entries_of(k)->device, bytes, what, out);
 }
 
 static void memory_release(struct kernels *k, void *memory)
 {
-    (void)k;
-    cudaFree(memory);
+    cuda_device_give_back(&cuda_entries_of(k)->device, memory);
 }
 
 static size_t memory_free_bytes(struct kernels *k)
 {
+    const struct cuda_pool *pool = &cuda_entries_of(k)->device.pool;
     size_t left = 0, total = 0;
 
-    (void)k;
+    if (pool->base)
+        return pool->bytes - pool->used;
     return cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
 }
 
@@ -132,10 +127,9 @@ static void close_all(struct kernels *k)
     c = cuda_entries_of(k);
     if (c->blas.close)
         c->blas.close(&c->blas);
-    cuda_turns_close(&c->turns);
-    cuda_spans_close(&c->spans);
-    cuda_record_close(&c->record);
-    cuda_tables_close(&c->tables);
+    cuda_turns_close(&c->turns, &c->device);
+    cuda_spans_close(&c->spans, &c->device);
+    cuda_tables_close(&c->tables, &c->device);
     cuda_device_close(&c->device);
     memory = c->memory; /* the table lies in it */
     host_close(&memory);
@@ -172,15 +166,16 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
     TRY(host_alloc(memory, 2 * sizeof *c->row * (CUDA_PLAN_ROW_ELEMENTS + 32), "a row of a weight", &row));
     c->row = row;
     *out = c;
-    TRY(cuda_device_open(&c->device, request->device));
+    TRY(cuda_device_open(&c->device, request->device, request->memory));
     c->device.waits = &c->table.waits;
-    TRY(cuda_record_open(&c->record, &c->device, memory));
-    TRY(cuda_spans_open(&c->spans, memory, &c->record));
-    TRY(cuda_tables_open(&c->tables, memory));
+    TRY(cuda_spans_open(&c->spans, &c->device, memory));
+    TRY(cuda_tables_open(&c->tables, &c->device, memory));
+    TRY(cuda_turns_open(&c->turns, &c->device));
     TRY(open_blas(c, request));
     c->table = (struct kernels){.name = c->name,
                                 .threads = 1,
                                 .cache_dtype = DTYPE_BF16,
+                                .align = CUDA_PLAN_ALIGN,
                                 .apart = true,
                                 .total_bytes = c->device.total_bytes,
                                 .foreign_bytes = c->device.foreign_bytes,
@@ -206,9 +201,9 @@ enum status cuda_open(const struct module_request *request, struct kernels **out
 
     if (status != STATUS_OK) {
         if (c) {
-            cuda_spans_close(&c->spans);
-            cuda_tables_close(&c->tables);
-            cuda_record_close(&c->record);
+            cuda_turns_close(&c->turns, &c->device);
+            cuda_spans_close(&c->spans, &c->device);
+            cuda_tables_close(&c->tables, &c->device);
             cuda_device_close(&c->device);
         }
         host_close(&memory);

@@ -144,7 +144,8 @@ static void close_all(struct cuda_blas *b)
 {
     if (b->handle)
         cublasDestroy(b->handle); /* waits for the device */
-    cudaFree(b->workspace);
+    if (b->device)
+        cuda_device_give_back(b->device, b->workspace);
     *b = (struct cuda_blas){0};
 }
 
@@ -154,7 +155,7 @@ static enum status take_all(struct cuda_blas *b)
 
     BLAS_TRY(cublasCreate(&handle));
     b->handle = handle;
-    CUDA_TRY(cudaMalloc(&b->workspace, WORKSPACE_BYTES));
+    TRY(cuda_device_take(b->device, WORKSPACE_BYTES, "cuBLAS' workspace", &b->workspace));
     BLAS_TRY(cublasSetStream(handle, b->device->stream));
     /* After the stream, which gives cuBLAS back to memory of its own. */
     BLAS_TRY(cublasSetWorkspace(handle, b->workspace, WORKSPACE_BYTES));

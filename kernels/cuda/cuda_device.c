@@ -52,27 +52,41 @@ static enum status check_device(int number)
     return STATUS_OK;
 }
 
-static enum status take_all(struct cuda_device *d)
+enum status cuda_device_take(struct cuda_device *d, size_t bytes, const char *what, void **out)
+{
+    return cuda_pool_take(&d->pool, bytes, what, d->stream, out);
+}
+
+void cuda_device_give_back(struct cuda_device *d, void *piece)
+{
+    cuda_pool_give_back(&d->pool, piece);
+}
+
+static enum status take_all(struct cuda_device *d, size_t memory)
 {
     size_t left = 0;
+    void *mirror, *partial;
 
     CUDA_TRY(cudaSetDevice(d->number));
     CUDA_TRY(cudaMemGetInfo(&left, &d->total_bytes));
     d->foreign_bytes = d->total_bytes - left;
     CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaMallocHost((void **)&d->pinned, RING_BYTES));
-    CUDA_TRY(cudaMalloc((void **)&d->mirror, RING_BYTES));
-    CUDA_TRY(cudaMalloc((void **)&d->partial, CUDA_DEVICE_PARTIAL_FLOATS * sizeof *d->partial));
+    TRY(cuda_pool_open(&d->pool, memory));
+    TRY(cuda_device_take(d, RING_BYTES, "arrays on their way", &mirror));
+    d->mirror = mirror;
+    TRY(cuda_device_take(d, CUDA_DEVICE_PARTIAL_FLOATS * sizeof *d->partial, "partial results", &partial));
+    d->partial = partial;
     return STATUS_OK;
 }
 
-enum status cuda_device_open(struct cuda_device *d, int number)
+enum status cuda_device_open(struct cuda_device *d, int number, size_t memory)
 {
     enum status status;
 
     *d = (struct cuda_device){.number = number};
     TRY(check_device(number));
-    status = take_all(d);
+    status = take_all(d, memory);
     if (status != STATUS_OK)
         cuda_device_close(d);
     return status;
@@ -82,18 +96,23 @@ void cuda_device_close(struct cuda_device *d)
 {
     if (d->stream)
         cudaStreamDestroy(d->stream); /* waits for it */
-    cudaFree(d->partial);
-    cudaFree(d->mirror);
+    cuda_device_give_back(d, d->partial);
+    cuda_device_give_back(d, d->mirror);
+    cuda_pool_close(&d->pool);
     cudaFreeHost(d->pinned);
     *d = (struct cuda_device){0};
 }
 
+void cuda_device_share(struct cuda_device *d, enum status (*settle)(void *owner), void *owner)
+{
+    d->settle = settle;
+    d->owner = owner;
+}
+
 static enum status settle(struct cuda_device *d)
 {
-    if (d->recording)
-        return FAIL(STATUS_BUG, "the host waits for a step while it is recorded");
-    if (d->guest.settle)
-        return d->guest.settle(d->guest.owner);
+    if (d->settle)
+        return d->settle(d->owner);
     CUDA_TRY(cudaStreamSynchronize(d->stream));
     return STATUS_OK;
 }
@@ -111,8 +130,6 @@ static enum status take_ring(struct cuda_device *d, size_t bytes, size_t *at)
 {
     size_t taken = (bytes + RING_ALIGN - 1) / RING_ALIGN * RING_ALIGN;
 
-    if (d->recording)
-        return FAIL(STATUS_BUG, "an array of one step is sent while it is recorded for others");
     if (taken > RING_BYTES / 2) /* so that two arrays of one entry never meet */
         return FAIL(STATUS_BUG, "%zu bytes are sent beside the rows, there is room for %d", bytes,
                     RING_BYTES / 2);

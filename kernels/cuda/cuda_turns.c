@@ -6,41 +6,38 @@
 #include <math.h>
 #include <string.h>
 
-static void give_back(struct cuda_turns_kept *kept)
+static enum status take_table(struct cuda_turns_kept *kept, struct cuda_device *d, size_t numbers)
+{
+    void *table;
+
+    CUDA_TRY(cudaMallocHost((void **)&kept->positions, CUDA_PLAN_TURN_ROWS * sizeof *kept->positions));
+    CUDA_TRY(cudaMallocHost((void **)&kept->host, numbers * sizeof *kept->host));
+    TRY(cuda_device_take(d, numbers * sizeof *kept->table, "how far positions turn", &table));
+    kept->table = table;
+    return STATUS_OK;
+}
+
+static void give_back(struct cuda_turns_kept *kept, struct cuda_device *d)
 {
     cudaFreeHost(kept->positions);
     cudaFreeHost(kept->host);
-    cudaFree(kept->table);
+    cuda_device_give_back(d, kept->table);
     *kept = (struct cuda_turns_kept){0};
 }
 
-void cuda_turns_close(struct cuda_turns *t)
+enum status cuda_turns_open(struct cuda_turns *t, struct cuda_device *d)
 {
-    for (int size = 0; size < CUDA_TURNS_SIZES; size++) {
-        for (int i = 0; i < CUDA_TURNS_KINDS; i++)
-            give_back(&t->kept[size][i]);
-        give_back(&t->temperature[size]);
-    }
+    *t = (struct cuda_turns){0};
+    for (int i = 0; i < CUDA_TURNS_KINDS; i++)
+        TRY(take_table(&t->kept[i], d, CUDA_PLAN_TURN_FLOATS));
+    return take_table(&t->temperature, d, CUDA_PLAN_TURN_ROWS);
 }
 
-static enum status make_room(struct cuda_turns_kept *kept, struct cuda_device *d, int rows, int width)
+void cuda_turns_close(struct cuda_turns *t, struct cuda_device *d)
 {
-    size_t numbers;
-
-    if (rows <= RECORDING_ROWS_MOST)
-        rows = RECORDING_ROWS_MOST;
-    numbers = (size_t)rows * (size_t)(width > 0 ? width : 1);
-    if (rows > kept->room || width != kept->width) {
-        TRY(cuda_device_wait(d)); /* nobody reads the old table any more */
-        give_back(kept);
-        CUDA_TRY(cudaMallocHost((void **)&kept->positions, (size_t)rows * sizeof *kept->positions));
-        CUDA_TRY(cudaMallocHost((void **)&kept->host, numbers * sizeof *kept->host));
-        CUDA_TRY(cudaMalloc((void **)&kept->table, numbers * sizeof *kept->table));
-        kept->room = rows;
-        kept->width = width;
-    }
-    kept->rows = 0;
-    return STATUS_OK;
+    for (int i = 0; i < CUDA_TURNS_KINDS; i++)
+        give_back(&t->kept[i], d);
+    give_back(&t->temperature, d);
 }
 
 /* Angles as in reference_rows.c: float products while those are good, exact far out. */
@@ -51,26 +48,26 @@ static double angle(int32_t position, float frequency)
     return (double)position * (double)frequency;
 }
 
-static void fill(struct cuda_turns_kept *kept, const struct cuda_turns_kept *like)
+static void fill(struct cuda_turns_kept *kept, const struct rotation *r, int rows)
 {
-    for (int t = 0; t < like->rows; t++) {
-        for (int i = 0; i < like->width / 2; i++) {
-            double turned = angle(kept->positions[t], like->frequency[i]);
-            float *pair = kept->host + (ptrdiff_t)t * like->width + 2 * (ptrdiff_t)i;
+    for (int t = 0; t < rows; t++) {
+        for (int i = 0; i < r->rotated / 2; i++) {
+            double turned = angle(kept->positions[t], r->frequency[i]);
+            float *pair = kept->host + (ptrdiff_t)t * r->rotated + 2 * (ptrdiff_t)i;
 
-            pair[0] = (float)cos(turned) * like->factor;
-            pair[1] = (float)sin(turned) * like->factor;
+            pair[0] = (float)cos(turned) * r->attention_factor;
+            pair[1] = (float)sin(turned) * r->attention_factor;
         }
     }
 }
 
 /* What queries of far positions are multiplied by. */
-static void fill_temperature(struct cuda_turns_kept *kept, const struct cuda_turns_kept *like)
+static void fill_temperature(struct cuda_turns_kept *kept, const struct rotation *r, int rows)
 {
-    for (int t = 0; t < like->rows; t++) {
-        double steps = floor(((double)kept->positions[t] + 1.0) / (double)like->floor);
+    for (int t = 0; t < rows; t++) {
+        double steps = floor(((double)kept->positions[t] + 1.0) / (double)r->temperature_floor);
 
-        kept->host[t] = (float)(1.0 + (double)like->factor * log1p(steps));
+        kept->host[t] = (float)(1.0 + (double)r->temperature_scale * log1p(steps));
     }
 }
 
@@ -84,32 +81,27 @@ static bool holds(const struct cuda_turns_kept *kept, const struct cuda_turns_ke
 }
 
 /* The table of these positions: as it is, or made anew. */
-static enum status take(struct cuda_turns_kept *kept, struct cuda_device *d,
+static enum status take(struct cuda_turns_kept *kept, struct cuda_device *d, const struct rotation *r,
                         const struct cuda_turns_kept *like, const int32_t *positions)
 {
     if (holds(kept, like, positions))
         return STATUS_OK;
-    if (d->recording)
-        return FAIL(STATUS_BUG, "a table of angles is made while a step is recorded");
-    TRY(make_room(kept, d, like->rows, like->width));
+    if (like->rows > cuda_turns_most(like->width))
+        return FAIL(STATUS_BUG, "%d rows of %d numbers turn at a time", like->rows, like->width);
+    kept->rows = 0;
     memcpy(kept->positions, positions, (size_t)like->rows * sizeof *positions);
     if (like->frequency)
-        fill(kept, like);
+        fill(kept, r, like->rows);
     else
-        fill_temperature(kept, like);
+        fill_temperature(kept, r, like->rows);
     TRY(cuda_device_upload(d, kept->table, kept->host,
                            (size_t)like->rows * (size_t)like->width * sizeof *kept->host));
     kept->frequency = like->frequency;
     kept->factor = like->factor;
     kept->floor = like->floor;
+    kept->width = like->width;
     kept->rows = like->rows;
     return STATUS_OK;
-}
-
-/* Which tables a step of so many rows has. */
-static int size_of(int rows)
-{
-    return rows <= RECORDING_ROWS_MOST ? 0 : 1;
 }
 
 enum status cuda_turns_table(struct cuda_turns *t, struct cuda_device *d, const struct rotation *r,
@@ -118,16 +110,15 @@ enum status cuda_turns_table(struct cuda_turns *t, struct cuda_device *d, const 
     struct cuda_turns_kept like = {
         .frequency = r->frequency, .factor = r->attention_factor, .width = r->rotated, .rows = rows};
     struct cuda_turns_kept *kept = NULL;
-    int size = size_of(rows);
 
     for (int i = 0; i < CUDA_TURNS_KINDS; i++)
-        if (t->kept[size][i].frequency == r->frequency)
-            kept = &t->kept[size][i];
+        if (t->kept[i].frequency == r->frequency)
+            kept = &t->kept[i];
     if (!kept) {
-        kept = &t->kept[size][t->next[size]];
-        t->next[size] = (t->next[size] + 1) % CUDA_TURNS_KINDS;
+        kept = &t->kept[t->next];
+        t->next = (t->next + 1) % CUDA_TURNS_KINDS;
     }
-    TRY(take(kept, d, &like, positions));
+    TRY(take(kept, d, r, &like, positions));
     *out = kept->table;
     return STATUS_OK;
 }
@@ -141,26 +132,7 @@ enum status cuda_turns_temperature(struct cuda_turns *t, struct cuda_device *d, 
     *out = NULL;
     if (r->temperature_scale == 0.0f)
         return STATUS_OK;
-    TRY(take(&t->temperature[size_of(rows)], d, &like, positions));
-    *out = t->temperature[size_of(rows)].table;
+    TRY(take(&t->temperature, d, r, &like, positions));
+    *out = t->temperature.table;
     return STATUS_OK;
-}
-
-/* The same table for other positions; none: nothing. */
-static enum status again(struct cuda_turns_kept *kept, struct cuda_device *d, const int32_t *positions,
-                         int rows)
-{
-    struct cuda_turns_kept like = *kept;
-
-    like.rows = rows;
-    return kept->table ? take(kept, d, &like, positions) : STATUS_OK;
-}
-
-enum status cuda_turns_again(struct cuda_turns *t, struct cuda_device *d, const int32_t *positions, int rows)
-{
-    int size = size_of(rows);
-
-    for (int i = 0; i < CUDA_TURNS_KINDS; i++)
-        TRY(again(&t->kept[size][i], d, positions, rows));
-    return again(&t->temperature[size], d, positions, rows);
 }

@@ -75,6 +75,7 @@ enum status reference_open(struct kernels **out)
         .name = "reference (1 thread)",
         .threads = 1,
         .cache_dtype = DTYPE_F32,
+        .align = ARENA_ALIGN,
         .alloc = memory_alloc,
         .release = memory_release,
         .free_bytes = memory_free_bytes,

@@ -36,11 +36,12 @@ static std::map<uintptr_t, allocation> &allocations(void)
     return *all;
 }
 
-static size_t device_used, device_most;
+static size_t device_used, device_most, device_calls;
 
 static void tell_most(void)
 {
-    fprintf(stderr, "hostgpu: %zu bytes of the device at most\n", device_most);
+    fprintf(stderr, "hostgpu: %zu bytes of the device at most, in %zu allocations\n", device_most,
+            device_calls);
 }
 
 static void count(size_t bytes)
@@ -49,6 +50,7 @@ static void count(size_t bytes)
 
     (void)told;
     device_used += bytes;
+    device_calls += bytes > 0;
     if (device_used > device_most)
         device_most = device_used;
 }
@@ -66,7 +68,7 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
 
     if (cudaError_t error = hostgpu_capture_forbids())
         return error;
-    if (device && device_used + bytes > hostgpu_memory_bytes())
+    if (device && device_used + body > hostgpu_memory_bytes())
         return cudaErrorMemoryAllocation;
     char *base = (char *)mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -79,7 +81,7 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     char *user = base + mapped - PAGE - body;
     hostgpu_poison(user, body);
     allocations()[(uintptr_t)user] = {bytes, device, base, mapped};
-    count(device ? bytes : 0);
+    count(device ? body : 0);
     hostgpu_race_memory(user, bytes, false);
     *out = user;
     return cudaSuccess;
@@ -102,7 +104,7 @@ static cudaError_t give_back(void *p, bool device)
         if (((unsigned char *)p)[i] != 0xff)
             hostgpu_fail("bytes past the end of an allocation of %zu bytes were written", a.bytes);
     hostgpu_race_memory(p, 0, false);
-    device_used -= device ? a.bytes : 0;
+    device_used -= device ? round_up(a.bytes ? a.bytes : 1, DEVICE_ALIGN) : 0;
     mprotect(a.base, a.mapped, PROT_NONE);
     madvise(a.base, a.mapped, MADV_DONTNEED);
     allocations().erase(found);

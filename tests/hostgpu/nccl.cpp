@@ -214,14 +214,16 @@ extern "C" ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int size, ncclUn
 static ncclResult_t divide(ncclComm *c, ncclComm_t *out, int color, const ncclConfig_t *config)
 {
     std::vector<std::pair<int, int>> members;
-    int rank = 0;
+    int rank = 0, round = c->splits % 2;
 
     for (int r = 0; r < c->size; r++)
         if (c->shared->split[r].round.load(std::memory_order_acquire) < c->splits)
             return ncclInProgress;
+    if (color == NCCL_SPLIT_NOCOLOR)
+        return ncclSuccess;
     for (int r = 0; r < c->size; r++)
-        if (c->shared->split[r].color == color)
-            members.push_back({c->shared->split[r].key, r});
+        if (c->shared->split[r].color[round] == color)
+            members.push_back({c->shared->split[r].key[round], r});
     std::sort(members.begin(), members.end());
     for (size_t i = 0; i < members.size(); i++)
         if (members[i].second == c->rank)
@@ -238,10 +240,12 @@ extern "C" ncclResult_t ncclCommSplit(ncclComm_t c, int color, int key, ncclComm
 
     if (c->under_way)
         hostgpu_fail("nccl: ncclCommSplit while a call is in progress");
+    if (color < 0 && color != NCCL_SPLIT_NOCOLOR)
+        hostgpu_fail("nccl: ncclCommSplit with color %d", color);
     *out = nullptr;
     c->splits++;
-    c->shared->split[c->rank].color = color;
-    c->shared->split[c->rank].key = key;
+    c->shared->split[c->rank].color[c->splits % 2] = color;
+    c->shared->split[c->rank].key[c->splits % 2] = key;
     c->shared->split[c->rank].round.store(c->splits, std::memory_order_release);
     follow(c, [=] { return divide(c, out, color, copy.get()); });
     return ncclInProgress;
@@ -332,12 +336,13 @@ extern "C" ncclResult_t ncclCommDestroy(ncclComm_t c)
 extern "C" ncclResult_t ncclCommAbort(ncclComm_t c)
 {
     held lock;
+    int nobody = 0; /* the first one is named: others abort because of it */
 
     check_graphs(c, "ncclCommAbort");
     c->aborted = true;
     c->under_way = nullptr;
     if (c->shared) {
-        c->shared->deserter = c->rank + 1;
+        c->shared->deserter.compare_exchange_strong(nobody, c->rank + 1);
         snprintf(c->shared->doing[c->rank], TEXT, "has aborted");
     }
     forget(c);

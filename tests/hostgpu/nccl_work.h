@@ -30,12 +30,12 @@ struct header {
 struct board {
     std::atomic<int> joined, left;
     std::atomic<int> stopped;  /* two ranks disagree: text tells */
-    std::atomic<int> deserter; /* 1 + the rank that aborted */
+    std::atomic<int> deserter; /* 1 + the rank that aborted first */
     char text[TEXT];
     char doing[RANKS][TEXT];
     struct {
         std::atomic<uint32_t> round;
-        int color, key;
+        int color[2], key[2]; /* of this round and the one before, which others may still read */
     } split[RANKS];
     nccl_pipe pipes[];
 };
