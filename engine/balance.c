@@ -75,6 +75,7 @@ enum status balance_open(struct balance *b, struct arena *arena, const struct ba
     if (c->expert_layers == 0)
         return STATUS_OK;
     b->meter = &e->meter;
+    b->lowering = &e->lowering;
     TRY(number_layers(b, arena, c));
     if (!o->on)
         return STATUS_OK;
@@ -202,6 +203,7 @@ void balance_forget(struct balance *b)
     if (!b->meter)
         return;
     meter_clear(b->meter);
+    lowering_forget(b->lowering);
     if (b->experts && b->grid->rank == 0)
         steer_forget(&b->steer);
 }

@@ -27,9 +27,10 @@ struct balance_options {
 struct balance {
     struct balance_options options;
     struct grid *grid;
-    struct experts *experts; /* NULL: the balancer is off */
-    struct meter *meter;     /* also without the balancer; NULL: no experts */
-    const int *model_layer;  /* [expert layers] of them all, counted with the others; NULL: no experts */
+    struct experts *experts;   /* NULL: the balancer is off */
+    struct meter *meter;       /* also without the balancer; NULL: no experts */
+    struct lowering *lowering; /* likewise */
+    const int *model_layer;    /* [expert layers] of them all, counted with the others; NULL: no experts */
     struct placement *placement;
     struct migrate migrate;
     struct replicas *replicas;

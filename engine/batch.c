@@ -94,6 +94,15 @@ static enum status check_counts(const struct batch *b)
     return STATUS_OK;
 }
 
+bool batch_prompts(const struct batch *b)
+{
+    int rows = 0;
+
+    for (int i = 0; i < b->piece_count; i++)
+        rows += b->pieces[i].rows > 1 ? b->pieces[i].rows : 0;
+    return 2 * rows > b->row_count;
+}
+
 bool batch_starts(const struct batch_piece *p)
 {
     return p->position == (int64_t)p->found_pages * PAGE_ROWS;

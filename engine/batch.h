@@ -81,6 +81,9 @@ size_t batch_message_bytes(int max_pieces, int max_rows, int max_pages);
 /* Memory for batches of up to these sizes. */
 enum status batch_open(struct batch *b, struct arena *arena, int max_pieces, int max_rows, int max_pages);
 
+/* Are most of its rows those of prompts, several of a sequence at once? */
+bool batch_prompts(const struct batch *b);
+
 /* Does the piece start a new page table? */
 bool batch_starts(const struct batch_piece *p);
 

@@ -111,6 +111,7 @@ static enum status open_buffers(struct engine *e)
     size_t world_bytes, group_bytes;
 
     TRY(model_open(&e->model, &e->arena, &e->config, &e->grid, &e->weights, &e->kv, &e->placement, &limits));
+    TRY(lowering_open(&e->model.experts.lowering, &e->arena, &o->lowering, e->kernels, e->grid.ranks));
     if (o->balance.on)
         TRY(weights_slot_plan(&slot, &e->config, &e->grid, &e->placement, &e->tensors, e->kernels));
     engine_sizes(e, &world_bytes, &group_bytes);
@@ -254,7 +255,9 @@ enum status engine_load(struct engine *e, struct comm *world, struct comm *group
     if (k->apart)
         TRY(connect_devices(e));
     watch_enter(WATCH_LOAD, -1);
-    return weights_open(&e->weights, &e->config, &e->grid, &e->placement, &e->tensors, k);
+    TRY(weights_open(&e->weights, &e->config, &e->grid, &e->placement, &e->tensors, k));
+    return lowering_check_weights(&e->options.lowering, &e->config, &e->weights, &e->placement,
+                                  e->options.rank);
 }
 
 enum status engine_prepare(struct engine *e)
@@ -268,6 +271,7 @@ enum status engine_prepare(struct engine *e)
 
 enum status engine_measure(struct engine *e)
 {
+    lowering_introduce(&e->model.experts.lowering);
     return balance_measure(&e->balance);
 }
 

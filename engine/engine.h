@@ -32,6 +32,7 @@ struct engine_options {
     int max_rows;
     int max_wanted; /* rows of a batch that can want logits; 0: max_sequences and some more */
     struct balance_options balance;
+    struct lowering_options lowering;
     enum comm_device_way exchange; /* of rows in the memory of devices */
     bool scores;                   /* given tokens are scored: evaluate */
     const char *placement_file;    /* where experts lie, from run to run; NULL: none */

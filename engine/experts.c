@@ -70,13 +70,14 @@ enum status experts_begin(struct experts *e, const struct step *s, const struct 
     bool routes = e->trace && e->trace->routes; /* what each row chose comes to the host */
     int most = 0;
 
+    lowering_begin(&e->lowering, b);
     for (int group = 0; group < s->grid->groups; group++) {
         int own = grid_rows(s->grid, batch_group_rows(b, group).count, 0).count;
 
         most = own > most ? own : most;
     }
     return dispatch_fixed_begin(&e->fixed, e->placement, b->row_count, most, s->first + s->own.first,
-                                !counts && !routes);
+                                !counts && !routes && !lowering_counts(&e->lowering));
 }
 
 /* All ranks' counts of the layer are here. */
@@ -89,6 +90,7 @@ static void tell_rows(struct experts *e, int layer)
 
 enum status experts_end(struct experts *e)
 {
+    lowering_end(&e->lowering);
     if (e->fixed.room == 0)
         return STATUS_OK;
     TRY(dispatch_fixed_collect(&e->fixed));
@@ -139,9 +141,9 @@ static enum status bring_choices(struct experts *e, struct step *s)
 }
 
 /* The results of the rows that arrived here, in the order they arrived. `counted`: what the host knows of the
- * slots' rows; NULL: nothing, but that none has more than `most`. */
+ * slots' rows; NULL: nothing, but that none has more than `most`. `lower`: at lower precision. */
 static enum status multiply_arrivals(struct experts *e, struct step *s, int layer, struct matrix arrivals,
-                                     const int32_t *counted, int most)
+                                     const int32_t *counted, int most, bool lower)
 {
     const struct weights_layer *w = &e->weights->layer[layer];
     struct expert_batch batch = {.out = matrix_top(e->results, arrivals.rows),
@@ -151,6 +153,7 @@ static enum status multiply_arrivals(struct experts *e, struct step *s, int laye
                                  .counted = counted,
                                  .most = most,
                                  .slots = e->dispatch.local_slots,
+                                 .lower = lower,
                                  .gate_up = w->gate_up,
                                  .down = w->down,
                                  .scratch = matrix_top(e->scratch, arrivals.rows)};
@@ -168,11 +171,13 @@ static enum status send_counted(struct experts *e, struct step *s, int layer, st
     int expert_layer = c->layer[layer].expert_layer;
     struct matrix arrivals;
     int64_t start, spent;
+    bool lower;
 
     watch_enter(WATCH_DISPATCH, layer);
     TRY(bring_choices(e, s));
     TRY(dispatch_plan(&e->dispatch, e->placement, expert_layer, e->chosen, s->own.count, c->choices));
     meter_layer(&e->meter, &e->dispatch, e->placement, expert_layer);
+    lower = lowering_choose(&e->lowering, e->meter.loads, s->grid->rank);
     e->own = s->own.count;
     tell_rows(e, expert_layer);
     TRY(dispatch_send(&e->dispatch, normed, c->weight_on_input ? e->factor : NULL, &arrivals));
@@ -180,7 +185,7 @@ static enum status send_counted(struct experts *e, struct step *s, int layer, st
 
     watch_enter(WATCH_EXPERTS, layer);
     start = clock_now();
-    TRY(multiply_arrivals(e, s, layer, arrivals, e->dispatch.first, 0));
+    TRY(multiply_arrivals(e, s, layer, arrivals, e->dispatch.first, 0, lower));
     spent = clock_now() - start;
     e->dispatch.note = spent < INT32_MAX ? (int32_t)spent : INT32_MAX;
 
@@ -200,7 +205,7 @@ static enum status send_fixed(struct experts *e, struct step *s, int layer, stru
                             c->weight_on_input ? e->weight : NULL, &arrivals));
     watch_enter(WATCH_EXPERTS, layer);
     TRY(multiply_arrivals(e, s, layer, arrivals, NULL,
-                          e->fixed.rows < arrivals.rows ? e->fixed.rows : arrivals.rows));
+                          e->fixed.rows < arrivals.rows ? e->fixed.rows : arrivals.rows, false));
     watch_enter(WATCH_COMBINE, layer);
     return dispatch_fixed_return(&e->fixed, matrix_top(e->results, arrivals.rows), returned);
 }

@@ -8,6 +8,7 @@
 #include "engine/batch.h"
 #include "engine/block.h"
 #include "engine/config.h"
+#include "engine/lowering.h"
 #include "engine/meter.h"
 #include "engine/step.h"
 #include "engine/trace.h"
@@ -38,8 +39,9 @@ struct experts {
     struct matrix results;       /* [arrivals, D] */
     struct matrix scratch;       /* [arrivals, 2F] */
     struct meter meter;
-    struct load *load;   /* where counts go as well; NULL: nowhere */
-    struct trace *trace; /* likewise */
+    struct lowering lowering; /* opened apart; zero: off */
+    struct load *load;        /* where counts go as well; NULL: nowhere */
+    struct trace *trace;      /* likewise */
 };
 
 enum status experts_open(struct experts *e, struct arena *arena, const struct config *c,

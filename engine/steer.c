@@ -246,14 +246,9 @@ enum status steer_lead(struct steer *s, struct batch *batch)
     return STATUS_OK;
 }
 
-/* A batch is one of prefill when most of its rows are prompts. */
 void steer_begin(struct steer *s, const struct batch *batch)
 {
-    int prompts = 0;
-
-    for (int i = 0; i < batch->piece_count; i++)
-        prompts += batch->pieces[i].rows > 1 ? batch->pieces[i].rows : 0;
-    load_begin(s->load, 2 * prompts > batch->row_count ? LOAD_PREFILL : LOAD_DECODE);
+    load_begin(s->load, batch_prompts(batch) ? LOAD_PREFILL : LOAD_DECODE);
 }
 
 void steer_learn(struct steer *s)

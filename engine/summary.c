@@ -82,11 +82,13 @@ void summary_law(int64_t loose_products, char *text, size_t size)
 
 void summary_log(const struct summary *s)
 {
-    char balance[256] = "", law[160], crossed[96] = "";
+    char balance[256] = "", law[160], lowered[224] = "", crossed[96] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     if (s->balance)
         balance_report_text(s->balance, balance, sizeof balance);
+    if (s->balance && s->balance->meter)
+        lowering_text(s->balance->lowering, s->balance->meter->all_rows, lowered, sizeof lowered);
     summary_law(s->loose_products, law, sizeof law);
     if (s->nodes)
         snprintf(crossed, sizeof crossed, "rows to other nodes %lld, %lld by --dispatch direct; ",
@@ -97,20 +99,20 @@ void summary_log(const struct summary *s)
              "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; %lld preemptions; %s%s%s%stokens %016llx",
+             "imbalance %.2f; %lld preemptions; %s%s%s%s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
              100 * experts_share(s), 100 * dispatch_share(s), 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
-             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, law,
+             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, lowered, law,
              (unsigned long long)s->hash);
 }
 
-/* Under "experts" and "balancer", what there is of them. */
+/* Under "experts", "balancer" and "precision_balance", what there is of them. */
 static enum status add_balance(const struct balance *b, json_t *all)
 {
-    json_t *work, *moves;
+    json_t *work, *moves, *lowered = NULL;
 
     TRY(balance_report_work(b, &work));
     if (work && json_object_set_new(all, "experts", work) != 0)
@@ -118,7 +120,19 @@ static enum status add_balance(const struct balance *b, json_t *all)
     TRY(balance_report_moves(b, &moves));
     if (moves && json_object_set_new(all, "balancer", moves) != 0)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
+    if (b->meter)
+        TRY(lowering_report(b->lowering, b->meter->all_rows, &lowered));
+    if (lowered && json_object_set_new(all, "precision_balance", lowered) != 0)
+        return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
     return STATUS_OK;
+}
+
+/* Were all products made in the one order and at the one precision? */
+static bool exact(const struct summary *s)
+{
+    bool lowered = s->balance && s->balance->lowering && s->balance->lowering->rows > 0;
+
+    return s->loose_products == 0 && !lowered;
 }
 
 json_t *summary_pack(const struct summary *s)
@@ -130,18 +144,17 @@ json_t *summary_pack(const struct summary *s)
     shares = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
                        experts_share(s), "dispatch", dispatch_share(s), "combine", s->share[WATCH_COMBINE],
                        "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
-    return json_pack("{s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
-                     "s:I, s:f, s:s, s:o}",
-                     "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm",
-                     s->comm, "exact", s->loose_products == 0, "loose_products",
-                     (json_int_t)s->loose_products, "num_requests", (json_int_t)s->requests, "refused",
-                     (json_int_t)s->refused, "prompt_tokens", (json_int_t)s->prompt_tokens, "cached_tokens",
-                     (json_int_t)s->cached_tokens, "recomputed_tokens", (json_int_t)s->recomputed_tokens,
-                     "preemptions", (json_int_t)s->preemptions, "generated_tokens",
-                     (json_int_t)s->generated_tokens, "steps", (json_int_t)s->steps, "elapsed_time",
-                     s->seconds, "tokens_per_second", rate(s->generated_tokens, s->seconds), "decode_time",
-                     s->decode_seconds, "decode_tokens", (json_int_t)s->decode_tokens, "imbalance",
-                     s->imbalance, "tokens_hash", hash, "shares", shares);
+    return json_pack(
+        "{s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
+        "s:I, s:f, s:s, s:o}",
+        "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm", s->comm, "exact",
+        exact(s), "loose_products", (json_int_t)s->loose_products, "num_requests", (json_int_t)s->requests,
+        "refused", (json_int_t)s->refused, "prompt_tokens", (json_int_t)s->prompt_tokens, "cached_tokens",
+        (json_int_t)s->cached_tokens, "recomputed_tokens", (json_int_t)s->recomputed_tokens, "preemptions",
+        (json_int_t)s->preemptions, "generated_tokens", (json_int_t)s->generated_tokens, "steps",
+        (json_int_t)s->steps, "elapsed_time", s->seconds, "tokens_per_second",
+        rate(s->generated_tokens, s->seconds), "decode_time", s->decode_seconds, "decode_tokens",
+        (json_int_t)s->decode_tokens, "imbalance", s->imbalance, "tokens_hash", hash, "shares", shares);
 }
 
 enum status summary_write(const struct summary *s, const char *path)

@@ -204,6 +204,7 @@ struct expert_batch {
     const int32_t *counted; /* the same as `first` in host memory; NULL: the host does not know it, but ... */
     int most;               /* ... that no slot has more rows than these */
     int slots;
+    bool lower; /* of a backend with lower_speed: inputs of products by BF16 weights are rounded to BF16 */
     const struct weight *gate_up; /* [slots] of [2F, D]: rows 0 ... F-1 gate, F ... 2F-1 up */
     const struct weight *down;    /* [slots] of [D, F] */
     struct matrix scratch;        /* [N, 2F] at least */
@@ -271,6 +272,9 @@ struct kernels {
     size_t align;           /* of what alloc gives, which takes so many bytes or a multiple of them */
     bool apart;             /* its memory is not the host's: rows travel by copies */
     int64_t waits;          /* times the host has waited for queued work since the start */
+    int lower_speed; /* of many rows for one expert with BF16 weights in an expert_batch with `lower`, in per
+                        cent of their speed without: as measured once, the same on every machine, so that
+                        choices that depend on it are the same twice; 0: it cannot or gains nothing */
     int64_t loose_products; /* made so far by a library that picks its order of sums by the shape: for their
                                rows the law does not hold */
 

@@ -133,6 +133,9 @@ struct options_balancer {
     int dispatch; /* enum replicas_policy */
     int staging;
     bool force;
+    bool precision;
+    double precision_budget; /* [0, 1] */
+    int precision_min_rows;
     const char *placement; /* NULL: none */
     const char *config;    /* JSON that has been taken into the fields above; NULL: none */
 };

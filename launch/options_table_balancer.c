@@ -103,6 +103,33 @@ static const struct options_row rows[] = {
      .field = OPTIONS_FIELD(balancer.force),
      .commands = OPTIONS_PLANNING,
      .help = "move experts at every step, whether it pays or not; for tests"},
+    {.name = "precision-balance",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(balancer.precision),
+     .commands = OPTIONS_LOADING,
+     .help =
+         "ranks that stay overloaded in a batch of prompts multiply experts at the backend's lower precision "
+         "for that batch. Lossy: answers change, and depend on what else is in a batch. Needs a processor "
+         "with AVX512_BF16 and experts of BF16"},
+    {.name = "precision-budget",
+     .value = "SHARE",
+     .type = OPTIONS_DOUBLE,
+     .least = 0,
+     .most = 1,
+     .preset = "0.6",
+     .field = OPTIONS_FIELD(balancer.precision_budget),
+     .commands = OPTIONS_LOADING,
+     .help = "most of a layer's rows that --precision-balance may lower, over all ranks"},
+    {.name = "precision-min-rows",
+     .value = "N",
+     .type = OPTIONS_WHOLE,
+     .least = 0,
+     .most = 1e9,
+     .preset = "2048",
+     .field = OPTIONS_FIELD(balancer.precision_min_rows),
+     .commands = OPTIONS_LOADING,
+     .help =
+         "rows in a layer, a token counting once for each of its experts, below which nothing is lowered"},
 };
 
 const struct options_section options_table_balancer = {"The balancer", rows, sizeof rows / sizeof rows[0]};

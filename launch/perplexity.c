@@ -101,6 +101,7 @@ static json_t *pack(const struct evaluate_text *t)
 static json_t *pack_all(const struct evaluate *e, const struct evaluate_text *total, int64_t loose_products)
 {
     const char *backend = e->engine->kernels->name; /* "cpu (avx2, 2 threads)": ranks differ in the rest */
+    bool exact = loose_products == 0 && e->engine->model.experts.lowering.rows == 0;
     json_t *files = json_array();
 
     for (int i = 0; i < e->options.count; i++) {
@@ -110,7 +111,7 @@ static json_t *pack_all(const struct evaluate *e, const struct evaluate_text *to
         json_array_append_new(files, one);
     }
     return json_pack("{s:s%, s:b, s:I, s:i, s:i, s:o, s:o}", "backend", backend, strcspn(backend, " "),
-                     "exact", loose_products == 0, "loose_products", (json_int_t)loose_products, "window",
+                     "exact", exact, "loose_products", (json_int_t)loose_products, "window",
                      e->options.window, "stride", e->options.stride, "files", files, "total", pack(total));
 }
 
@@ -160,12 +161,14 @@ static enum status evaluate(struct session *s, struct evaluate *e)
     TRY(world->reduce(world, COMM_SUM, &loose, 1));
     if (p->rank == 0) {
         double seconds = (double)(clock_now() - start) * 1e-9;
-        char law[160];
+        char law[160], lowered[224];
 
         summary_law(loose, law, sizeof law);
-        log_line(LOG_INFO, "%s%d files, %lld tokens in %.3f s and %lld steps on %d ranks: %.1f token/s", law,
-                 options.count, (long long)e->tokens_done, seconds, (long long)e->steps, p->ranks,
-                 (double)e->tokens_done / seconds);
+        lowering_text(&s->engine.model.experts.lowering, s->engine.model.experts.meter.all_rows, lowered,
+                      sizeof lowered);
+        log_line(LOG_INFO, "%s%s%d files, %lld tokens in %.3f s and %lld steps on %d ranks: %.1f token/s",
+                 lowered, law, options.count, (long long)e->tokens_done, seconds, (long long)e->steps,
+                 p->ranks, (double)e->tokens_done / seconds);
         status = report(e, loose, p->answers, o->json);
     }
     return process_agree(p, status);

@@ -246,6 +246,9 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .max_sequences = o->max_num_seqs,
                                    .max_rows = o->max_num_batched_tokens,
                                    .balance = balance_of(&o->balancer),
+                                   .lowering = {.on = o->balancer.precision,
+                                                .budget = o->balancer.precision_budget,
+                                                .min_rows = o->balancer.precision_min_rows},
                                    .exchange = (enum comm_device_way)o->device_exchange,
                                    .ways.dispatch = (enum dispatch_way)o->dispatch,
                                    .placement_file = o->balancer.placement};
@@ -297,6 +300,7 @@ static enum status load_engine(struct session *s)
     TRY(process_comms(p, (enum options_comm)s->options->comm, e->grid.tensor, world_bytes, group_bytes,
                       &s->world, &s->group));
     TRY(session_kernels(s));
+    TRY(process_agree(p, lowering_check(&e->options.lowering, s->kernels)));
     TRY(process_agree(p, engine_place(e, s->world)));
     TRY(process_agree(p, engine_load(e, s->world, s->group, s->kernels)));
     TRY(process_agree(p, s->pages > 0 ? engine_use_pages(e, s->pages) : engine_size_cache(e)));

@@ -57,6 +57,20 @@ static struct weight weight_of(const float *values, int rows, int columns)
     return w;
 }
 
+/* The same of BF16 numbers. */
+static struct weight bf16_of(const float *values, int rows, int columns)
+{
+    uint16_t numbers[64];
+    struct source part = {numbers, DTYPE_BF16, rows, columns, columns, 1, NULL};
+    struct weight w;
+
+    for (int i = 0; i < rows * columns; i++)
+        numbers[i] = dtype_to_bf16(values[i]);
+    assert_int_equal(kernels_weight(k, DTYPE_BF16, rows, columns, "test", &w), STATUS_OK);
+    assert_int_equal(k->weight_fill(k, &w, 0, &part), STATUS_OK);
+    return w;
+}
+
 /* Numbers between -1 and 1 without a pattern. */
 static float noise(int i)
 {
@@ -398,6 +412,49 @@ static void temperature_sharpens_queries_far_behind(void **unused)
     }
 }
 
+/* -- experts
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+/* One row through one expert of D 2 and F 1. */
+static void through(struct weight gate_up, struct weight down, bool lower, float *out)
+{
+    float x[2] = {1.0f + 0x1p-8f, 1.0f + 0x3p-8f}, scratch[2];
+    int32_t order[1] = {0}, first[2] = {0, 1};
+    struct expert_batch b = {.out = view(out, 1, 2),
+                             .x = view(x, 1, 2),
+                             .order = order,
+                             .first = first,
+                             .counted = first,
+                             .slots = 1,
+                             .lower = lower,
+                             .gate_up = &gate_up,
+                             .down = &down,
+                             .scratch = view(scratch, 1, 2)};
+
+    assert_int_equal(k->multiply_experts(k, &b), STATUS_OK);
+    assert_true(x[0] == 1.0f + 0x1p-8f && x[1] == 1.0f + 0x3p-8f);
+}
+
+/* Both inputs lie half way between two numbers of BF16 and go to the even one: 1 and 1 + 2^-6. Then gate is
+ * 128, which silu leaves alone, up 1 + 2^-6 + 2^-8, and their product 130.5 goes to 130. */
+static void lowered_experts_round_their_inputs_to_the_even_neighbour(void **unused)
+{
+    static const float gate_up[] = {128.0f, 0.0f, 0x1p-8f, 1.0f}, down[] = {1.0f, -0.5f};
+    double gate = 128.0 * (1 + 0x1p-8), up = 0x1p-8 * (1 + 0x1p-8) + 1 + 0x3p-8;
+    float out[2], as_ever[2];
+
+    (void)unused;
+    through(bf16_of(gate_up, 2, 2), bf16_of(down, 2, 1), true, out);
+    equal(out, (float[]){130.0f, -65.0f}, 2);
+    through(bf16_of(gate_up, 2, 2), bf16_of(down, 2, 1), false, out);
+    near_by((double)out[0], gate * up, 1e-4);
+    near_by((double)out[1], gate * up * -0.5, 1e-4);
+    /* Weights of another format take inputs as they are. */
+    through(weight_of(gate_up, 2, 2), weight_of(down, 2, 1), true, as_ever);
+    equal(as_ever, out, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +473,7 @@ int main(void)
         cmocka_unit_test(a_quarter_turn_by_hand),
         cmocka_unit_test(heads_are_normed_after_turning_in_rope_layers_only),
         cmocka_unit_test(temperature_sharpens_queries_far_behind),
+        cmocka_unit_test(lowered_experts_round_their_inputs_to_the_even_neighbour),
     };
 
     return cmocka_run_group_tests(tests, open_backend, close_backend);

@@ -346,6 +346,7 @@ static void check_combine(struct kernels **k)
 struct crew {
     const float *x; /* [ROWS, width] */
     int width, inner;
+    bool lower;
     struct weight gate_up[AGREE_THREADS][SLOTS], down[AGREE_THREADS][SLOTS];
     int32_t slot_of[ROWS];
 };
@@ -359,6 +360,7 @@ static void run_experts(struct kernels *k, int i, const void *subject, int first
                                  .x = upload_rows(k, s->x, first, rows, s->width).view,
                                  .counted = starts,
                                  .slots = SLOTS,
+                                 .lower = s->lower,
                                  .gate_up = s->gate_up[i],
                                  .down = s->down[i],
                                  .scratch = agree_framed(k, rows, 2 * s->inner, NULL).view};
@@ -388,7 +390,9 @@ static void check_experts(struct kernels **k)
 
     s->width = trial.width = agree_width(120);
     s->inner = agree_width(90);
-    agree_shape("%d rows of %d through %d experts of %d", ROWS, s->width, SLOTS, s->inner);
+    s->lower = k[0]->lower_speed > 0 && agree_chance(40); /* rows that are lowered together keep it as well */
+    agree_shape("%d rows of %d through %d experts of %d%s", ROWS, s->width, SLOTS, s->inner,
+                s->lower ? ", lowered" : "");
     s->x = agree_random_rows(ROWS, s->width);
     for (int slot = 0; slot < SLOTS; slot++) {
         gate_up[slot] = agree_tensor(agree_dtype(), 2 * s->inner, s->width, agree_chance(50));

@@ -97,16 +97,37 @@ static void check_copied_weight(struct kernels *reference, struct kernels *k)
 
 struct expert_shape {
     int width, inner, slots;
+    bool lower; /* at lower precision */
     struct drawn gate_up[6], down[6];
 };
 
-/* What rounding can do to one row of an expert, [width] bounds. */
-static void expert_bounds(const struct expert_shape *shape, int slot, const float *x, double *bounds)
+static float rounded(double value)
+{
+    return dtype_from_bf16(dtype_to_bf16((float)value));
+}
+
+/* A number known but for `error`, once it is rounded to BF16: known for certain, unless it is near a number
+ * where rounding goes the other way. */
+static void round_inner(double *inner, double *error)
+{
+    double doubt = *error + 2.0 * U * fabs(*inner);
+    double low = (double)rounded(*inner - doubt), high = (double)rounded(*inner + doubt);
+
+    *error = high - low;
+    *inner = fmax(fabs(low), fabs(high));
+}
+
+/* What rounding can do to one row of an expert, [width] bounds. `lower`: at lower precision. */
+static void expert_bounds(const struct expert_shape *shape, int slot, const float *row, bool lower,
+                          double *bounds)
 {
     int D = shape->width, F = shape->inner;
     const float *gate_up = shape->gate_up[slot].values, *down = shape->down[slot].values;
     double *inner = agree_take((size_t)F, sizeof *inner), *error = agree_take((size_t)F, sizeof *error);
+    float *x = agree_rows(1, D);
 
+    for (int d = 0; d < D; d++)
+        x[d] = lower ? rounded((double)row[d]) : row[d];
     for (int f = 0; f < F; f++) {
         const float *gate_row = gate_up + (ptrdiff_t)f * D, *up_row = gate_up + (ptrdiff_t)(F + f) * D;
         double gate = 0.0, up = 0.0, silu;
@@ -116,16 +137,18 @@ static void expert_bounds(const struct expert_shape *shape, int slot, const floa
             up += (double)x[d] * (double)up_row[d];
         }
         silu = gate / (1.0 + exp(-gate));
-        inner[f] = fabs(silu * up);
+        inner[f] = silu * up;
         /* The slope of silu is below 1.1. */
         error[f] = 1.1 * product_bound(x, gate_row, D) * fabs(up) + product_bound(x, up_row, D) * fabs(silu) +
-                   2.0 * FUNCTION * inner[f];
+                   2.0 * FUNCTION * fabs(inner[f]);
+        if (lower)
+            round_inner(&inner[f], &error[f]);
     }
     for (int d = 0; d < D; d++) {
         double sum = 0.0, carried = 0.0;
 
         for (int f = 0; f < F; f++) {
-            sum += inner[f] * fabs((double)down[(ptrdiff_t)d * F + f]);
+            sum += fabs(inner[f]) * fabs((double)down[(ptrdiff_t)d * F + f]);
             carried += error[f] * fabs((double)down[(ptrdiff_t)d * F + f]);
         }
         bounds[d] = carried + (2.0 * (F + 1) * U + agree_split()) * (sum + carried);
@@ -164,7 +187,8 @@ static void multiply_experts(struct kernels *reference, struct kernels *k, int r
     int32_t first[7];
     float *got[2];
 
-    agree_shape("%d rows of %d through %d experts of %d", rows, D, shape.slots, shape.inner);
+    agree_shape("%d rows of %d through %d experts of %d%s", rows, D, shape.slots, shape.inner,
+                shape.lower ? ", lowered" : "");
     deal_rows(rows, shape.slots, order, first, slot_of);
     for (int s = 0; s < shape.slots; s++) {
         if (!alike)
@@ -183,6 +207,7 @@ static void multiply_experts(struct kernels *reference, struct kernels *k, int r
                                      .counted = counted ? first : NULL,
                                      .most = rows,
                                      .slots = shape.slots,
+                                     .lower = shape.lower,
                                      .gate_up = gate_up,
                                      .down = down,
                                      .scratch = agree_framed(backend, rows, 2 * shape.inner, NULL).view};
@@ -195,7 +220,8 @@ static void multiply_experts(struct kernels *reference, struct kernels *k, int r
         got[i] = agree_content(backend, &out);
     }
     for (int n = 0; n < rows; n++) {
-        expert_bounds(&shape, slot_of[n], content + (ptrdiff_t)n * D, bounds);
+        expert_bounds(&shape, slot_of[n], content + (ptrdiff_t)n * D,
+                      shape.lower && shape.gate_up[slot_of[n]].dtype == DTYPE_BF16, bounds);
         for (int d = 0; d < D; d++)
             agree_close(k, "expert result", n, d, got[1][n * D + d], got[0][n * D + d], bounds[d]);
     }
@@ -203,9 +229,19 @@ static void multiply_experts(struct kernels *reference, struct kernels *k, int r
 
 static void check_experts(struct kernels *reference, struct kernels *k)
 {
-    struct expert_shape shape = {agree_width(120), agree_width(90), agree_between(1, 6), {{0}}, {{0}}};
+    struct expert_shape shape = {.width = agree_width(120),
+                                 .inner = agree_width(90),
+                                 .slots = agree_between(1, 6),
+                                 .lower = k->lower_speed > 0 && agree_chance(40)};
+    bool wide =
+        shape.lower && agree_chance(60); /* so that a sum is put down on the way, and threads share rows */
 
-    multiply_experts(reference, k, agree_chance(25) ? agree_between(100, 200) : draw_rows(), shape, false);
+    if (wide) {
+        shape.width = agree_between(1025, 1300);
+        shape.inner = agree_between(120, 200);
+    }
+    multiply_experts(reference, k, wide || agree_chance(25) ? agree_between(100, 200) : draw_rows(), shape,
+                     wide);
 }
 
 /* More numbers than a device has room for beside the rows, so that it works in turns. */
@@ -216,8 +252,8 @@ static void check_wide_rows(struct kernels *reference, struct kernels *k)
 
 static void check_wide_experts(struct kernels *reference, struct kernels *k)
 {
-    multiply_experts(reference, k, agree_between(90, 100), (struct expert_shape){3, 1 << 16, 1, {{0}}, {{0}}},
-                     true);
+    multiply_experts(reference, k, agree_between(90, 100),
+                     (struct expert_shape){.width = 3, .inner = 1 << 16, .slots = 1}, true);
 }
 
 const struct agree_check agree_multiply_checks[] = {

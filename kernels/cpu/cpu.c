@@ -23,6 +23,19 @@ enum cpu_path cpu_best_path(void)
     return CPU_PORTABLE;
 }
 
+/* VDPBF16PS: what lower precision is worth on processors that have it. Elsewhere it was tried with whole
+ * numbers and gained too little, see docs/performance.md, which has this figure too. */
+enum { LOWER_SPEED = 160 };
+
+static bool has_bf16(void)
+{
+#ifdef __x86_64__
+    return __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 const char *cpu_path_name(enum cpu_path path)
 {
     switch (path) {
@@ -115,6 +128,7 @@ static enum status open_in(struct host_memory *memory, enum cpu_path path, int t
                                   .close = close_all};
     cpu_stages_enter(&cpu->table);
     cpu->stages = stages_of(path);
+    cpu->table.lower_speed = path == CPU_AVX512 && has_bf16() ? LOWER_SPEED : 0;
     snprintf(cpu->name, sizeof cpu->name, "cpu (%s, %d thread%s)", cpu_path_name(path), threads,
              threads == 1 ? "" : "s");
     TRY(cpu_pool_open(&cpu->pool, workers, threads, pinned));

@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu_experts.h"
 
 #include "engine/base/range.h"
+#include "kernels/cpu/cpu_lower.h"
 #include "kernels/cpu/cpu_multiply.h"
 #include "kernels/cpu/cpu_vector.h"
 
@@ -26,12 +27,13 @@ void cpu_experts_gate_up(const void *job, int part, int parts)
     for (int s = 0; s < b->slots; s++) {
         int count = b->first[s + 1] - b->first[s];
         int width = b->gate_up[s].rows / 2;
-        struct cpu_product p = {
-            .x = b->x, .x_row = b->order + b->first[s], .rows = count, .w = &b->gate_up[s]};
+        struct cpu_product p = {.x_row = b->order + b->first[s], .rows = count, .w = &b->gate_up[s]};
         struct range share;
 
         if (count == 0)
             continue;
+        p.lower = cpu_lower_takes(b, p.w);
+        p.x = p.lower ? b->out : b->x;
         p.out = matrix_rows(b->scratch, b->first[s], count);
         if (cpu_path_fuses(&b->gate_up[s])) {
             share = range_share(width / PANEL_COLUMNS, parts, part);
@@ -59,7 +61,10 @@ void cpu_experts_down(const void *job, int part, int parts)
 
         if (count == 0)
             continue;
+        p.lower = cpu_lower_takes(b, p.w);
         p.x = matrix_rows(b->scratch, b->first[s], count);
+        if (p.lower)
+            p.x.data += b->down[s].columns; /* where cpu_lower_inner has put them */
         cpu_multiply_columns(&p, share.first, share.count);
     }
 }

@@ -5,16 +5,13 @@
 
 #include "engine/base/range.h"
 #include "kernels/cpu/cpu_e4m3.h"
-#include "kernels/cpu/cpu_vector.h"
+#include "kernels/cpu/cpu_lower.h"
 
 /* A block of rows and k stays in the second level of the cache (96 * 1024 floats) while all panels pass by;
  * below SHORT rows the whole width does. All are multiples of every tile height. */
 enum { BLOCK_ROWS = 96, BLOCK_INNER = 1024, SHORT = 24 };
 
 /* What follows is a template: the tile functions below call it with constants. */
-
-/* Loops over rows and panels run to the full bound with a condition inside, so that every compiler has
- * dissolved them before it gives the sums to registers (clang takes up loops of one round too late). */
 
 /* The weights of number k, one panel after the other: how to read them. */
 enum read { READ_F32, READ_EVEN, READ_ODD, READ_E4M3 /* the first of four; the others follow */ };
@@ -137,42 +134,12 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
 {
     struct lanes sum[TILE_ROWS][TILE_PANELS];
 
-    LANES_UNROLL
-    for (int r = 0; r < TILE_ROWS; r++)
-        if (r < rows) {
-            LANES_UNROLL
-            for (int p = 0; p < TILE_PANELS; p++)
-                if (p < panels) {
-                    int left = t->columns - p * LANES;
-
-                    sum[r][p] = !t->carry       ? lanes_set(0.0f)
-                                : left >= LANES ? lanes_load(t->out[r] + p * LANES)
-                                                : lanes_load_part(t->out[r] + p * LANES, left > 0 ? left : 0);
-                }
-        }
+    cpu_tile_begin(sum, t, rows, panels);
     if (format == DTYPE_F8_E4M3)
         tile_inner_e4m3(sum, t, rows, panels);
     else
         tile_inner(sum, t, format, rows, panels);
-    LANES_UNROLL
-    for (int p = 0; p < TILE_PANELS; p++)
-        if (p < panels) {
-            int left = t->columns - p * LANES;
-            int kept = left >= LANES ? LANES : left > 0 ? left : 0;
-
-            LANES_UNROLL
-            for (int r = 0; r < TILE_ROWS; r++)
-                if (r < rows) {
-                    struct lanes value = sum[r][p];
-
-                    if (t->bias)
-                        value = lanes_add(value, lanes_load_part(t->bias + p * LANES, kept));
-                    if (kept == LANES)
-                        lanes_store(t->out[r] + p * LANES, value);
-                    else
-                        lanes_store_part(t->out[r] + p * LANES, value, kept);
-                }
-        }
+    cpu_tile_end(sum, t, rows, panels);
 }
 
 /* One function for each height and width: BF16, F32 and F8_E4M3. */
@@ -189,20 +156,6 @@ LANES_INLINE void tile_run(const struct cpu_tile *t, enum dtype format, int rows
     {                                                                                                        \
         tile_run(t, DTYPE_F8_E4M3, rows, panels);                                                            \
     }
-
-#define TILES_2(T, rows) T(rows, 1) T(rows, 2)
-#define TILES_4(T, rows) TILES_2(T, rows) T(rows, 3) T(rows, 4)
-#define TILES_8(T, rows) TILES_4(T, rows) T(rows, 5) T(rows, 6) T(rows, 7) T(rows, 8)
-
-#if defined(__AVX512F__)
-#define TILES_LOW(T) TILES_8(T, 1) TILES_4(T, 2) TILES_4(T, 3) TILES_2(T, 4) TILES_2(T, 5) TILES_2(T, 6)
-#define TILES_HIGH(T) TILES_2(T, 7) TILES_2(T, 8) TILES_2(T, 9) TILES_2(T, 10) TILES_2(T, 11) TILES_2(T, 12)
-#define TILES_OF(T) TILES_LOW(T) TILES_HIGH(T)
-#elif defined(__AVX2__)
-#define TILES_OF(T) TILES_4(T, 1) TILES_2(T, 2) TILES_2(T, 3) T(4, 1) T(5, 1) T(6, 1)
-#else
-#define TILES_OF(T) TILES_2(T, 1) T(2, 1) T(3, 1)
-#endif
 
 TILES_OF(TILE)
 
@@ -231,21 +184,29 @@ static void block_tile(const struct cpu_product *p, const struct block *b, struc
     int column = panels.first * PANEL_COLUMNS;
     int left = p->w->rows - column;
     bool last = b->first_inner + b->inner == p->w->columns;
-    struct cpu_tile t = {.inner = b->inner, .carry = b->first_inner > 0};
+    int first_input = p->lower ? b->first_inner / 2 : b->first_inner;
+    struct cpu_tile t = {.carry = b->first_inner > 0};
     size_t whole = panel_bytes(p->w->format, p->w->columns);
     const char *first = (const char *)p->w->data + panel_bytes(p->w->format, b->first_inner);
 
+    t.inner = p->lower ? (b->inner + 1) / 2 : b->inner;
     t.ahead = (ptrdiff_t)panels.count * (ptrdiff_t)whole;
     t.columns = left < panels.count * PANEL_COLUMNS ? left : panels.count * PANEL_COLUMNS;
     t.bias = p->bias && last ? p->bias + column : NULL;
     for (int r = 0; r < rows.count; r++) {
         int n = b->first_row + rows.first + r;
 
-        t.x[r] = cpu_row(p->x, p->x_row ? p->x_row[n] : n) + b->first_inner;
+        t.x[r] = cpu_row(p->x, p->x_row ? p->x_row[n] : n) + first_input;
         t.out[r] = cpu_row(p->out, p->out_row ? p->out_row[n] : n) + column;
     }
     for (int i = 0; i < panels.count; i++)
         t.panel[i] = first + (size_t)(panels.first + i) * whole;
+#if defined(__AVX512F__)
+    if (p->lower) {
+        cpu_lower_tile(&t, rows.count, panels.count);
+        return;
+    }
+#endif
     cpu_multiply_tile(&t, p->w->format, rows.count, panels.count);
 }
 

@@ -81,6 +81,7 @@ struct cpu_product {
     int rows;
     const struct weight *w;
     const float *bias;
+    bool lower; /* w is BF16, and rows of x are pairs of BF16 numbers in place of floats (cpu_lower.h) */
 };
 
 struct cpu_embed {
@@ -145,21 +146,23 @@ struct cpu_candidates {
 
 /* One per path. */
 struct cpu_stages {
-    void (*embed)(const void *job, int part, int parts);      /* struct cpu_embed */
-    void (*norm)(const void *job, int part, int parts);       /* struct cpu_norm */
-    void (*multiply)(const void *job, int part, int parts);   /* struct cpu_product */
-    void (*rotate)(const void *job, int part, int parts);     /* struct cpu_rotate */
-    void (*append)(const void *job, int part, int parts);     /* struct cpu_append */
-    void (*attend)(const void *job, int part, int parts);     /* struct cpu_attention */
-    void (*route)(const void *job, int part, int parts);      /* struct route */
-    void (*gather)(const void *job, int part, int parts);     /* struct cpu_gather */
-    void (*gate_up)(const void *job, int part, int parts);    /* struct expert_batch: x into scratch */
-    void (*down)(const void *job, int part, int parts);       /* struct expert_batch: scratch into out */
-    void (*activate)(const void *job, int part, int parts);   /* struct cpu_activate */
-    void (*add)(const void *job, int part, int parts);        /* struct cpu_add */
-    void (*join)(const void *job, int part, int parts);       /* struct cpu_join */
-    void (*combine)(const void *job, int part, int parts);    /* struct combine */
-    void (*candidates)(const void *job, int part, int parts); /* struct cpu_candidates */
+    void (*embed)(const void *job, int part, int parts);        /* struct cpu_embed */
+    void (*norm)(const void *job, int part, int parts);         /* struct cpu_norm */
+    void (*multiply)(const void *job, int part, int parts);     /* struct cpu_product */
+    void (*rotate)(const void *job, int part, int parts);       /* struct cpu_rotate */
+    void (*append)(const void *job, int part, int parts);       /* struct cpu_append */
+    void (*attend)(const void *job, int part, int parts);       /* struct cpu_attention */
+    void (*route)(const void *job, int part, int parts);        /* struct route */
+    void (*gather)(const void *job, int part, int parts);       /* struct cpu_gather */
+    void (*lower_inputs)(const void *job, int part, int parts); /* struct expert_batch; NULL: no such path */
+    void (*lower_inner)(const void *job, int part, int parts);  /* likewise */
+    void (*gate_up)(const void *job, int part, int parts);      /* struct expert_batch: x into scratch */
+    void (*down)(const void *job, int part, int parts);         /* struct expert_batch: scratch into out */
+    void (*activate)(const void *job, int part, int parts);     /* struct cpu_activate */
+    void (*add)(const void *job, int part, int parts);          /* struct cpu_add */
+    void (*join)(const void *job, int part, int parts);         /* struct cpu_join */
+    void (*combine)(const void *job, int part, int parts);      /* struct combine */
+    void (*candidates)(const void *job, int part, int parts);   /* struct cpu_candidates */
 };
 
 /* gate_up leaves silu(gate) * up in the first F columns of scratch, unless F is no multiple of PANEL_COLUMNS:

@@ -207,6 +207,8 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
     const struct cpu_stages *stages = cpu_of(k)->stages;
     int64_t gate_up = 0, down = 0;
 
+    if (b->lower && k->lower_speed == 0)
+        return FAIL(STATUS_BUG, "%s has no lower precision", k->name);
     for (int s = 0; s < b->slots; s++) {
         int count = b->first[s + 1] - b->first[s];
 
@@ -218,6 +220,8 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
         gate_up += product_price(&b->gate_up[s], count);
         down += product_price(&b->down[s], count);
     }
+    if (b->lower)
+        TRY(run(k, stages->lower_inputs, b, numbers(b->x)));
     TRY(run(k, stages->gate_up, b, gate_up));
     for (int s = 0; s < b->slots; s++) {
         int count = b->first[s + 1] - b->first[s];
@@ -228,6 +232,8 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
         if (count > 0 && !cpu_path_fuses(&b->gate_up[s]))
             TRY(run(k, stages->activate, &job, 5 * numbers(job.out)));
     }
+    if (b->lower)
+        TRY(run(k, stages->lower_inner, b, numbers(b->scratch) / 2));
     return run(k, stages->down, b, down);
 }
 

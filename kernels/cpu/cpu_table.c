@@ -6,6 +6,7 @@
 #include "kernels/cpu/cpu_attend.h"
 #include "kernels/cpu/cpu_choose.h"
 #include "kernels/cpu/cpu_experts.h"
+#include "kernels/cpu/cpu_lower.h"
 #include "kernels/cpu/cpu_multiply.h"
 #include "kernels/cpu/cpu_rows.h"
 
@@ -18,6 +19,10 @@ const struct cpu_stages cpu_table = {
     .attend = cpu_attend,
     .route = cpu_choose_route,
     .gather = cpu_rows_gather,
+#if defined(__AVX512F__)
+    .lower_inputs = cpu_lower_inputs,
+    .lower_inner = cpu_lower_inner,
+#endif
     .gate_up = cpu_experts_gate_up,
     .down = cpu_experts_down,
     .activate = cpu_rows_activate,

@@ -11,6 +11,10 @@
 #include "kernels/reference/reference_rows.h"
 #include "kernels/reference/reference_weight.h"
 
+/* Its lower precision is no faster: it defines what comes out, and stands for a processor whose lower
+ * precision is, so that the same ranks are lowered as there (kernels/cpu/cpu.c). */
+enum { LOWER_SPEED = 160 };
+
 struct reference {
     struct kernels table; /* first, so that a pointer to the table is one to this */
     struct host_memory memory;
@@ -76,6 +80,7 @@ enum status reference_open(struct kernels **out)
         .threads = 1,
         .cache_dtype = DTYPE_F32,
         .align = ARENA_ALIGN,
+        .lower_speed = LOWER_SPEED,
         .alloc = memory_alloc,
         .release = memory_release,
         .free_bytes = memory_free_bytes,

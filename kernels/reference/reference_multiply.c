@@ -6,6 +6,8 @@
 #include "kernels/reference/reference_rows.h"
 #include "kernels/reference/reference_weight.h"
 
+#include <string.h>
+
 /* One sum over the inputs, in rising order. */
 static float dot(const float *x, const struct weight *w, int row)
 {
@@ -50,19 +52,29 @@ static enum status check_slot(const struct expert_batch *b, int slot)
     return STATUS_OK;
 }
 
+/* The inputs of a product by this weight, at the batch's precision. */
+static void round_inputs(const struct expert_batch *b, const struct weight *w, float *x)
+{
+    for (int i = 0; b->lower && w->format == DTYPE_BF16 && i < w->columns; i++)
+        x[i] = dtype_from_bf16(dtype_to_bf16(x[i]));
+}
+
 /* out = down( silu(gate x) * (up x) ) for one row */
 static void expert(const struct expert_batch *b, int slot, int row)
 {
     const struct weight *gate_up = &b->gate_up[slot];
     const struct weight *down = &b->down[slot];
-    const float *x = reference_rows_at(b->x, row);
     float *inner = reference_rows_at(b->scratch, row);
+    float *x = reference_rows_at(b->out, row); /* until results are put there */
     int width = down->columns;
 
+    memcpy(x, reference_rows_at(b->x, row), (size_t)gate_up->columns * sizeof *x);
+    round_inputs(b, gate_up, x);
     for (int n = 0; n < 2 * width; n++)
         inner[n] = dot(x, gate_up, n);
     for (int f = 0; f < width; f++)
         inner[f] = reference_rows_silu(inner[f]) * inner[width + f];
+    round_inputs(b, down, inner);
     for (int d = 0; d < down->rows; d++)
         reference_rows_at(b->out, row)[d] = dot(inner, down, d);
 }

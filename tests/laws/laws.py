@@ -22,6 +22,7 @@ THREE = "In the beginning\nstatic int\nDie Datei\n".encode()
 GREEDY = ("--temperature", 0)
 NODES = ("--dispatch", "auto", "--node-size")
 FORCED = ("--enable-eplb", "--eplb-force", "--num-redundant-experts", 6)
+JAPANESE = DEMO / "eval" / "japanese.txt"
 POOL = 1 << 20  # bytes of a cache for few requests
 SAMPLED = ("--temperature", 0.8, "--top-p", 0.95, "--seed", 7)
 
@@ -252,6 +253,47 @@ def node_once(program):
                 fail(f"rows between nodes: {stats['node_rows']}, straight {stats['node_rows_direct']}, {stats['dispatch']}")
 
 
+def lowering(program):
+    """--precision-balance lowers rows of prompts and none of decoding, twice alike, says so, and is refused where it cannot be."""
+    prompt = " ".join(" ".join(PROMPTS).split())[:400].encode() + b"\n"
+    on = ("--precision-balance", "--precision-min-rows", 20)
+    plain = generate(*GREEDY, "--backend", "reference", tokens=8)
+    wanted, stats = stats_of(program, 2, *plain, stdin=prompt)
+    if not stats["exact"] or "precision_balance" in stats:
+        fail(f"off, the figures say {stats}")
+    expect_equal("on, with too few rows", program.answers(2, *plain, "--precision-balance", stdin=prompt), wanted)
+    # With all of the budget one row of a step that decodes would be lowered as well.
+    for count, more in ((2, ()), (4, ()), (2, ("--precision-budget", 1, "--precision-min-rows", 0))):
+        found, stats = stats_of(program, count, *plain, *on, *more, stdin=prompt)
+        again, same = stats_of(program, count, *plain, *on, *more, stdin=prompt)
+        figures = stats["precision_balance"]
+        expect_equal(f"{count} ranks {more}, again", again, found)
+        prompts = stats["prompt_tokens"] * len(stats["experts"]["layers"])
+        if (figures != same["precision_balance"] or stats["exact"] or figures["batches"] != 1 or stats["steps"] < 8
+                or not 0 < figures["lowered_rows"] <= figures["budget"] * prompts or figures["predicted_speedup"] <= 1):
+            fail(f"{count} ranks {more}: {figures}, and again {same['precision_balance']}; {prompts} rows of prompts")
+        print(f"    {figures}", flush=True)
+    for backend in ("reference", "cpu"):
+        scores = [program.run(2, "perplexity", "--model", DEMO, "--backend", backend, "--json", *more, JAPANESE)
+                  for more in ((), on, on)]
+        if backend == "cpu" and scores[1].returncode == 69 and b"lower precision" in scores[1].stderr:
+            print("  skipped: lower precision of the cpu backend (no AVX512_BF16 on this machine)")
+            continue
+        if [b"lossy and outside the law" in done.stderr for done in scores] != [False, True, True]:
+            fail(f"{backend}: what was said: {[done.stderr.decode() for done in scores]}")
+        if [json.loads(done.stdout)["exact"] for done in scores] != [True, False, False]:
+            fail(f"{backend}: the reports say of the law: {[done.stdout.decode() for done in scores]}")
+        off, *twice = (json.loads(done.stdout)["total"]["nats_per_token"] for done in scores)
+        if twice[0] != twice[1] or not 0 < abs(off - twice[0]) < 0.05:
+            fail(f"{backend}: {off} nats a token, {twice} at lower precision")
+        print(f"  {backend}: {off} nats a token, {twice[0]} at lower precision", flush=True)
+    for model, options, code, words in ((DEMO, ("--cpu-path", "portable"), 69, b"has no lower precision"),
+                                        (GOLDEN / "olmoe_f32", ("--backend", "reference"), 64, b"weights of F32")):
+        done = program.run(2, "perplexity", "--model", model, *on, *options, JAPANESE)
+        if done.returncode != code or words not in done.stderr:
+            fail(f"{model.name} {options}: exit {done.returncode}, {done.stderr.decode()}")
+
+
 def balancer_figures(program):
     """--stats tells the work of each rank over time, and counts every row once, with experts moving and without."""
     rows = set()
@@ -412,7 +454,7 @@ def families(program):
 
 CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
                                                     requests, families)}
-CASES.update({case.__name__: case for case in (balancer, balancer_figures, placements, node_once)})
+CASES.update({case.__name__: case for case in (balancer, balancer_figures, lowering, placements, node_once)})
 
 
 def main():
