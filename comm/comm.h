@@ -18,6 +18,7 @@
 
 #include "engine/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,7 @@ struct comm {
     const char *kind; /* "mpi", "shared", "alone" */
     int rank;         /* of this process in the group */
     int size;
+    bool recordable; /* its calls but broadcast only queue, always the same: kernels' record can keep them */
 
     /* `bytes` of `data` at rank `root` appear at *out on all ranks (at the root too). Other ranks learn
      * *bytes. */

@@ -54,6 +54,7 @@ static void close(struct comm *c)
 
 /* It remembers nothing, so all groups of one rank are the same. */
 static struct comm alone = {.kind = "alone",
+                            .recordable = true,
                             .rank = 0,
                             .size = 1,
                             .broadcast = broadcast,

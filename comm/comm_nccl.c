@@ -253,13 +253,14 @@ static enum status number_ranks(struct nccl *n, const struct comm *whole)
 
 static enum status open_in(struct nccl *n, struct comm *whole, int part)
 {
+    struct cuda_entries *c = cuda_entries_of(n->kernels);
     enum status mine = take_memory(n);
     int64_t able = mine == STATUS_OK;
     struct comm *all;
 
     if (!whole) {
         n->team = &n->own;
-        TRY(comm_nccl_team_open(n->team, &cuda_entries_of(n->kernels)->device, n->inner, mine));
+        TRY(comm_nccl_team_open(n->team, &c->device, &c->record, n->inner, mine));
         return number_ranks(n, NULL);
     }
     all = nccl_of(whole)->inner;
@@ -287,6 +288,7 @@ enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *w
         return status;
     }
     *n = (struct nccl){.table = {.kind = "nccl",
+                                 .recordable = true,
                                  .rank = inner->rank,
                                  .size = inner->size,
                                  .broadcast = broadcast,

@@ -64,7 +64,7 @@ static const char *ordinal(int number)
 /* "exchange, the 3rd of the dispatch of layer 5, with ranks 0 to 3" */
 static void describe(const struct comm_nccl_call *call, char *words, size_t size)
 {
-    char layer[32] = "", peers[64] = "";
+    char layer[32] = "", peers[64] = "", which[48];
 
     if (call->layer >= 0)
         snprintf(layer, sizeof layer, " of layer %d", call->layer);
@@ -72,8 +72,11 @@ static void describe(const struct comm_nccl_call *call, char *words, size_t size
         snprintf(peers, sizeof peers, ", with rank %d", call->least);
     else if (call->peers > 1)
         snprintf(peers, sizeof peers, ", with %d ranks from %d to %d", call->peers, call->least, call->most);
-    snprintf(words, size, "%s, the %d%s of the %s%s%s", call->name, call->number, ordinal(call->number),
-             watch_phase_name(call->phase), layer, peers);
+    snprintf(which, sizeof which, "the %d%s of the %s", call->number, ordinal(call->number),
+             watch_phase_name(call->phase));
+    if (call->exchanges > 0)
+        snprintf(which, sizeof which, "%d exchanges of all layers", call->exchanges);
+    snprintf(words, size, "%s, %s%s%s", call->name, which, layer, peers);
 }
 
 /* The first call that has not ended, or the last one. */
@@ -92,9 +95,10 @@ static void describe_unfinished(struct comm_nccl_team *team, char *words, size_t
     describe(&team->recent[at % COMM_NCCL_TEAM_RECENT], words, size);
 }
 
-/* The part first: it may use what the whole holds. */
+/* Graphs first: NCCL waits for those that hold calls. Then the part: it may use what the whole holds. */
 static void abort_all(struct comm_nccl_team *team)
 {
+    cuda_record_forget(team->record);
     team->broken = true;
     for (int m = COMM_NCCL_TEAM_MEMBERS - 1; m >= 0; m--)
         if (team->member[m])
@@ -171,6 +175,23 @@ static enum status follow(struct comm_nccl_team *team, const char *what)
     }
     wait_close(&pause.wait);
     return status;
+}
+
+/* A recorded step is on the stream again: one call, of which all others are part. */
+static enum status replayed(void *owner, int exchanges)
+{
+    struct comm_nccl_team *team = owner;
+    struct comm_nccl_call *call;
+
+    if (exchanges == 0)
+        return STATUS_OK;
+    TRY(comm_nccl_team_begin(team, "a recorded step", &call));
+    call->layer = -1;
+    call->exchanges = exchanges;
+    call->peers = team->size - 1;
+    call->least = team->rank == 0 ? 1 : 0;
+    call->most = team->rank == team->size - 1 ? team->size - 2 : team->size - 1;
+    return comm_nccl_team_end(team);
 }
 
 /* Until the stream is empty: what cuda_device does instead of a wait that nothing could end. */
@@ -255,19 +276,20 @@ static enum status connect_ranks(struct comm_nccl_team *team, struct comm *inner
     return follow(team, "connecting the ranks");
 }
 
-enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device, struct comm *inner,
-                                enum status mine)
+enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device,
+                                struct cuda_record *record, struct comm *inner, enum status mine)
 {
     int version = 0;
 
-    *team = (struct comm_nccl_team){.device = device};
+    *team =
+        (struct comm_nccl_team){.device = device, .record = record, .rank = inner->rank, .size = inner->size};
     if (ncclGetVersion(&version) != ncclSuccess)
         version = 0;
     TRY(agree(inner, mine, version));
     for (int i = 0; i < COMM_NCCL_TEAM_RECENT; i++)
         CUDA_TRY(cudaEventCreateWithFlags(&team->done[i], cudaEventDisableTiming));
     TRY(connect_ranks(team, inner));
-    cuda_device_share(device, settle, team);
+    device->guest = (struct cuda_device_guest){.settle = settle, .replayed = replayed, .owner = team};
     return STATUS_OK;
 }
 
@@ -292,6 +314,7 @@ void comm_nccl_team_leave(struct comm_nccl_team *team, int member)
 
     if (!team->member[member])
         return;
+    cuda_record_forget(team->record);
     /* What is still queued must end before; where it does not, settle has aborted all. */
     if (settle(team) != STATUS_OK) {
         abort_all(team);
@@ -312,7 +335,7 @@ void comm_nccl_team_close(struct comm_nccl_team *team)
     for (int m = COMM_NCCL_TEAM_MEMBERS - 1; m >= 0; m--)
         comm_nccl_team_leave(team, m);
     if (team->device)
-        cuda_device_share(team->device, NULL, NULL);
+        team->device->guest = (struct cuda_device_guest){0};
     for (int i = 0; i < COMM_NCCL_TEAM_RECENT; i++)
         if (team->done[i])
             cudaEventDestroy(team->done[i]);
@@ -340,6 +363,10 @@ enum status comm_nccl_team_begin(struct comm_nccl_team *team, const char *name, 
 enum status comm_nccl_team_end(struct comm_nccl_team *team)
 {
     TRY(follow(team, "queueing a call"));
+    if (team->device->recording) { /* an event of a recording could not be asked for */
+        team->device->exchanges++;
+        return STATUS_OK;
+    }
     CUDA_TRY(cudaEventRecord(team->done[team->called % COMM_NCCL_TEAM_RECENT], team->device->stream));
     team->called++;
     return STATUS_OK;

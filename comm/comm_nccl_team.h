@@ -13,7 +13,7 @@
 
 #include "comm/comm.h"
 #include "comm/watch_phase.h"
-#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_record.h"
 
 #include <nccl.h>
 
@@ -26,12 +26,15 @@ struct comm_nccl_call {
     enum watch_phase phase;
     int layer;       /* -1: of none */
     int number;      /* 1: the first of this phase */
+    int exchanges;   /* of a recorded step that was replayed; 0: it is one call */
     int peers;       /* other ranks that took part */
     int least, most; /* of them */
 };
 
 struct comm_nccl_team {
     struct cuda_device *device;
+    struct cuda_record *record;                /* whose graphs hold calls of the communicators */
+    int rank, size;                            /* of the whole */
     ncclComm_t member[COMM_NCCL_TEAM_MEMBERS]; /* the whole, a part of it; NULL: none */
     bool broken;                               /* aborted */
     struct comm_nccl_call recent[COMM_NCCL_TEAM_RECENT];
@@ -41,8 +44,8 @@ struct comm_nccl_team {
 
 /* Collective over `inner`, whose ranks each have a device. `mine`: a failure of this rank before, so that
  * none goes on. */
-enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device, struct comm *inner,
-                                enum status mine);
+enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device,
+                                struct cuda_record *record, struct comm *inner, enum status mine);
 
 /* Collective over the whole: ranks of equal `part` get a communicator of their own, in the order of `key`. */
 enum status comm_nccl_team_split(struct comm_nccl_team *team, int part, int key);

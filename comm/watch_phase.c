@@ -4,11 +4,12 @@
 #include "comm/watch_phase.h"
 
 static const char *const names[WATCH_PHASE_COUNT] = {
-    [WATCH_START] = "start",     [WATCH_LOAD] = "load",         [WATCH_IDLE] = "idle",
-    [WATCH_BATCH] = "batch",     [WATCH_EMBED] = "embed",       [WATCH_ATTENTION] = "attention",
-    [WATCH_ROUTE] = "route",     [WATCH_DISPATCH] = "dispatch", [WATCH_EXPERTS] = "experts",
-    [WATCH_COMBINE] = "combine", [WATCH_HEAD] = "head",         [WATCH_SAMPLE] = "sample",
-    [WATCH_BALANCE] = "balance", [WATCH_END] = "end",           [WATCH_SPREAD] = "spread",
+    [WATCH_START] = "start",         [WATCH_LOAD] = "load",       [WATCH_IDLE] = "idle",
+    [WATCH_BATCH] = "batch",         [WATCH_EMBED] = "embed",     [WATCH_LAYERS] = "layers",
+    [WATCH_ATTENTION] = "attention", [WATCH_ROUTE] = "route",     [WATCH_DISPATCH] = "dispatch",
+    [WATCH_EXPERTS] = "experts",     [WATCH_COMBINE] = "combine", [WATCH_HEAD] = "head",
+    [WATCH_SAMPLE] = "sample",       [WATCH_BALANCE] = "balance", [WATCH_END] = "end",
+    [WATCH_SPREAD] = "spread",
 };
 
 const char *watch_phase_name(enum watch_phase phase)

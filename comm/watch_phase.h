@@ -10,6 +10,7 @@ enum watch_phase {
     WATCH_IDLE, /* rank 0 waits for input, the others for rank 0's next batch */
     WATCH_BATCH,
     WATCH_EMBED,
+    WATCH_LAYERS, /* all of them at once, recorded before */
     WATCH_ATTENTION,
     WATCH_ROUTE,
     WATCH_DISPATCH,

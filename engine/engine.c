@@ -91,6 +91,7 @@ static struct model_limits limits_of(const struct engine *e)
                                  .pieces = e->options.max_sequences,
                                  .wanted = e->options.max_wanted,
                                  .positions = e->max_positions,
+                                 .eager = e->options.eager,
                                  .ways = e->options.ways};
 }
 

@@ -36,6 +36,7 @@ struct engine_options {
     enum comm_device_way exchange; /* of rows in the memory of devices */
     bool scores;                   /* given tokens are scored: evaluate */
     const char *placement_file;    /* where experts lie, from run to run; NULL: none */
+    bool eager;                    /* no step is recorded and replayed */
     struct experts_ways ways;      /* of rows to experts */
 };
 

@@ -52,6 +52,7 @@ enum status model_open(struct model *m, struct arena *arena, const struct config
     if (c->expert_layers < c->layers)
         TRY(block_open(&m->dense, &m->step, c->width, c->dense_width));
     TRY(head_open(&m->head, arena, c, w, &m->step, limits->wanted));
+    recorder_open(&m->recorder, c, &m->step, limits->positions, limits->eager);
     TRY(step_matrix(k, own, c->width, "the residual stream", &m->x));
     return step_matrix(k, own, c->width, "normed rows", &m->normed);
 }
@@ -81,14 +82,32 @@ static enum status layer_forward(struct model *m, int layer, struct matrix x, st
     return k->add(k, x, result);
 }
 
-/* All layers, counting how often the host waits in a step that only decodes. */
+static enum status queue_layers(struct model *m, struct matrix x, struct matrix normed)
+{
+    for (int layer = 0; layer < m->config->layers; layer++)
+        TRY(layer_forward(m, layer, x, normed));
+    return STATUS_OK;
+}
+
+/* All layers, queued or replayed, counting how often the host waits in a step that only decodes. */
 static enum status layers_forward(struct model *m, const struct batch *b, struct matrix x,
                                   struct matrix normed)
 {
+    bool experts = m->config->expert_layers > 0;
     int64_t before = m->kernels->waits;
+    enum status status = STATUS_OK;
+    enum recording_way way;
 
-    for (int layer = 0; layer < m->config->layers; layer++)
-        TRY(layer_forward(m, layer, x, normed));
+    watch_enter(WATCH_LAYERS, -1);
+    TRY(recorder_begin(&m->recorder, &m->step, b, experts ? m->experts.placement : NULL,
+                       experts && m->experts.fixed.room == 0, &way));
+    if (way != RECORDING_AGAIN)
+        status = queue_layers(m, x, normed);
+    if (way == RECORDING_NEW) {
+        watch_enter(WATCH_LAYERS, -1);
+        status = m->kernels->recorded(m->kernels, status);
+    }
+    TRY(status);
     if (b->piece_count == b->row_count) {
         m->decode_layers += m->config->layers;
         m->decode_waits += m->kernels->waits - before;

@@ -11,6 +11,7 @@
 #include "engine/experts.h"
 #include "engine/head.h"
 #include "engine/kv_cache.h"
+#include "engine/recorder.h"
 #include "engine/step.h"
 
 struct model {
@@ -20,6 +21,7 @@ struct model {
     const struct weights *weights;
     struct kv_cache *kv;
     struct step step;
+    struct recorder recorder;
     struct embedding embedding;
     struct attention_block attention;
     struct experts experts;  /* unused in a model without experts */
@@ -38,6 +40,7 @@ struct model_limits {
     int pieces;    /* sequences in a batch */
     int wanted;    /* rows of a batch that can want logits */
     int positions; /* of the longest sequence */
+    bool eager;    /* no step is recorded and replayed */
     struct experts_ways ways;
 };
 

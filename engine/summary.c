@@ -82,7 +82,7 @@ void summary_law(int64_t loose_products, char *text, size_t size)
 
 void summary_log(const struct summary *s)
 {
-    char balance[256] = "", law[160], lowered[224] = "", crossed[96] = "";
+    char balance[256] = "", law[160], lowered[224] = "", crossed[96] = "", replayed[96] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     if (s->balance)
@@ -93,19 +93,23 @@ void summary_log(const struct summary *s)
     if (s->nodes)
         snprintf(crossed, sizeof crossed, "rows to other nodes %lld, %lld by --dispatch direct; ",
                  (long long)s->crossed, (long long)s->crossed_direct);
+    if (s->decoded && s->decoded[RECORDING_NEW] > 0)
+        snprintf(replayed, sizeof replayed, "%lld decode steps replayed, %lld recorded, %lld eager; ",
+                 (long long)s->decoded[RECORDING_AGAIN], (long long)s->decoded[RECORDING_NEW],
+                 (long long)s->decoded[RECORDING_NONE]);
     log_line(LOG_INFO,
              "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
              "in %.3f s "
              "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; %lld preemptions; %s%s%s%s%stokens %016llx",
+             "imbalance %.2f; %lld preemptions; %s%s%s%s%s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
              100 * experts_share(s), 100 * dispatch_share(s), 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
-             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, lowered, law,
+             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, lowered, law, replayed,
              (unsigned long long)s->hash);
 }
 
@@ -157,6 +161,13 @@ json_t *summary_pack(const struct summary *s)
         (json_int_t)s->decode_tokens, "imbalance", s->imbalance, "tokens_hash", hash, "shares", shares);
 }
 
+static json_t *pack_decoded(const struct summary *s)
+{
+    return json_pack("{s:I, s:I, s:I}", "eager", (json_int_t)s->decoded[RECORDING_NONE], "recorded",
+                     (json_int_t)s->decoded[RECORDING_NEW], "replayed",
+                     (json_int_t)s->decoded[RECORDING_AGAIN]);
+}
+
 enum status summary_write(const struct summary *s, const char *path)
 {
     json_t *all = summary_pack(s);
@@ -167,7 +178,8 @@ enum status summary_write(const struct summary *s, const char *path)
     if (json_object_set_new(all, "waits_per_layer", json_real(s->waits)) != 0 ||
         json_object_set_new(all, "dispatch", json_string(s->dispatch)) != 0 ||
         json_object_set_new(all, "node_rows", json_integer((json_int_t)s->crossed)) != 0 ||
-        json_object_set_new(all, "node_rows_direct", json_integer((json_int_t)s->crossed_direct)) != 0) {
+        json_object_set_new(all, "node_rows_direct", json_integer((json_int_t)s->crossed_direct)) != 0 ||
+        (s->decoded && json_object_set_new(all, "decode_steps", pack_decoded(s)) != 0)) {
         json_decref(all);
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
     }

@@ -263,6 +263,25 @@ struct combine {
     int choices;
 };
 
+/* A step whose layers may be recorded, see kernels' record. Everything but positions and rows is the same on
+ * all ranks. */
+struct recording {
+    const int32_t *key; /* [count] what the work of the layers follows from, beside what lies in memory */
+    int count;          /* <= RECORDING_KEY_MOST */
+    int least, most;    /* positions between which every row of every rank stands; they follow from the key */
+    uint64_t weights;   /* another number than the last time: data of experts' weights lie elsewhere */
+    const int32_t *positions; /* [rows] host memory: those of this rank's group, as rotate would be told */
+    int rows;                 /* <= RECORDING_ROWS_MOST */
+};
+
+enum { RECORDING_KEY_MOST = 256, RECORDING_ROWS_MOST = 512 };
+
+enum recording_way {
+    RECORDING_NONE,  /* the layers are queued as ever */
+    RECORDING_NEW,   /* they are queued too, but run when `recorded` is called */
+    RECORDING_AGAIN, /* they are under way: nothing is to be queued */
+};
+
 struct comm;
 
 struct kernels {
@@ -321,6 +340,20 @@ struct kernels {
      * array reads what is said here, so it travels once and not for every layer. Until the next call the
      * array and its pages stay as they are. Spans that were not said before are taken as they come. */
     enum status (*begin)(struct kernels *k, const struct span *spans, int span_count, int rows);
+
+    /* -- recorded steps; NULL: the backend has none
+     * ------------------------------------------------------------------------------------------------- */
+
+    /* After begin, before the layers. The first step of a key is only remembered; of the second, what is
+     * queued up to `recorded` is kept; each later one is replayed at once. Which it is, and which recording
+     * gives way to a new one, follows from the keys so far alone, so that ranks which tell the same keys go
+     * the same way. What is queued between must not depend on anything that the host knows but the key,
+     * begin's spans, the positions and where weights lie. */
+    enum status (*record)(struct kernels *k, const struct recording *r, enum recording_way *way);
+
+    /* After the layers of RECORDING_NEW: runs them. `layers` that failed are dropped, and their status is
+     * returned. */
+    enum status (*recorded)(struct kernels *k, enum status layers);
 
     /* -- stages
      * ---------------------------------------------------------------------------------------------------- */

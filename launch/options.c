@@ -383,6 +383,9 @@ static enum status check_together(const struct options *o)
         (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU))
         return FAIL(STATUS_USAGE, "--device-exchange is for rows on GPUs, but --backend is %s",
                     o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
+    if (o->enforce_eager && (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU))
+        return FAIL(STATUS_USAGE, "--enforce-eager is for steps on GPUs, but --backend is %s",
+                    o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
     if (o->trace_routes && !o->trace)
         return FAIL(STATUS_USAGE, "--trace-routes needs --trace FILE");
     return o->command == OPTIONS_GENERATE ? check_output(o) : STATUS_OK;

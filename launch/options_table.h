@@ -190,6 +190,7 @@ struct options {
     int threads;               /* 0: chosen by topology */
     int comm;                  /* enum options_comm */
     int device_exchange;       /* enum comm_device_way */
+    bool enforce_eager;        /* no step is recorded and replayed */
     int dispatch;              /* enum dispatch_way */
     int node_size;             /* ranks; 0: those of a machine */
     int tensor_parallel_size;

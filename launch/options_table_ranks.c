@@ -93,6 +93,13 @@ static const struct options_row rows[] = {
      .help =
          "consecutive ranks that count as a node, where rows between nodes are what costs: half a machine, "
          "or several machines whose GPUs are joined"},
+    {.name = "enforce-eager",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(enforce_eager),
+     .commands = OPTIONS_LOADING,
+     .help = "cuda: queue every kernel and exchange of every step; without it the layers of steps that only "
+             "decode are "
+             "recorded as CUDA graphs, up to 32, and replayed; answers are the same bytes"},
     {.name = "cuda-module",
      .value = "FILE",
      .type = OPTIONS_STRING,

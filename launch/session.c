@@ -80,9 +80,10 @@ static enum status settle(struct session *s, enum status status, bool *go)
     TRY(process_extent(p, status == STATUS_OK, &least, &most));
     *go = least;
     if (!least)
-        log_line(LOG_INFO, "no GPU is used: %s%s",
+        log_line(LOG_INFO, "no GPU is used: %s%s%s",
                  status == STATUS_OK ? "another rank has none" : status_text(),
-                 s->options->device_exchange == COMM_DEVICE_AUTO ? "" : "; --device-exchange has no effect");
+                 s->options->device_exchange == COMM_DEVICE_AUTO ? "" : "; --device-exchange has no effect",
+                 s->options->enforce_eager ? "; --enforce-eager has no effect" : "");
     return STATUS_OK;
 }
 
@@ -249,6 +250,7 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .lowering = {.on = o->balancer.precision,
                                                 .budget = o->balancer.precision_budget,
                                                 .min_rows = o->balancer.precision_min_rows},
+                                   .eager = o->enforce_eager,
                                    .exchange = (enum comm_device_way)o->device_exchange,
                                    .ways.dispatch = (enum dispatch_way)o->dispatch,
                                    .placement_file = o->balancer.placement};

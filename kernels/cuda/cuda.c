@@ -130,6 +130,7 @@ static void close_all(struct kernels *k)
     cuda_turns_close(&c->turns, &c->device);
     cuda_spans_close(&c->spans, &c->device);
     cuda_tables_close(&c->tables, &c->device);
+    cuda_record_close(&c->record);
     cuda_device_close(&c->device);
     memory = c->memory; /* the table lies in it */
     host_close(&memory);
@@ -168,7 +169,8 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
     *out = c;
     TRY(cuda_device_open(&c->device, request->device, request->memory));
     c->device.waits = &c->table.waits;
-    TRY(cuda_spans_open(&c->spans, &c->device, memory));
+    TRY(cuda_record_open(&c->record, &c->device, memory));
+    TRY(cuda_spans_open(&c->spans, &c->device, memory, &c->record));
     TRY(cuda_tables_open(&c->tables, &c->device, memory));
     TRY(cuda_turns_open(&c->turns, &c->device));
     TRY(open_blas(c, request));
@@ -204,6 +206,7 @@ enum status cuda_open(const struct module_request *request, struct kernels **out
             cuda_turns_close(&c->turns, &c->device);
             cuda_spans_close(&c->spans, &c->device);
             cuda_tables_close(&c->tables, &c->device);
+            cuda_record_close(&c->record);
             cuda_device_close(&c->device);
         }
         host_close(&memory);

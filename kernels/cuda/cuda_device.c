@@ -103,16 +103,12 @@ void cuda_device_close(struct cuda_device *d)
     *d = (struct cuda_device){0};
 }
 
-void cuda_device_share(struct cuda_device *d, enum status (*settle)(void *owner), void *owner)
-{
-    d->settle = settle;
-    d->owner = owner;
-}
-
 static enum status settle(struct cuda_device *d)
 {
-    if (d->settle)
-        return d->settle(d->owner);
+    if (d->recording)
+        return FAIL(STATUS_BUG, "the host waits for a step while it is recorded");
+    if (d->guest.settle)
+        return d->guest.settle(d->guest.owner);
     CUDA_TRY(cudaStreamSynchronize(d->stream));
     return STATUS_OK;
 }
@@ -130,6 +126,8 @@ static enum status take_ring(struct cuda_device *d, size_t bytes, size_t *at)
 {
     size_t taken = (bytes + RING_ALIGN - 1) / RING_ALIGN * RING_ALIGN;
 
+    if (d->recording)
+        return FAIL(STATUS_BUG, "an array of one step is sent while it is recorded for others");
     if (taken > RING_BYTES / 2) /* so that two arrays of one entry never meet */
         return FAIL(STATUS_BUG, "%zu bytes are sent beside the rows, there is room for %d", bytes,
                     RING_BYTES / 2);

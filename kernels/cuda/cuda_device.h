@@ -12,17 +12,25 @@
 
 #include <cuda_runtime_api.h>
 
+/* Who queues work on the stream that only they know how to wait for; all NULL: nobody does. */
+struct cuda_device_guest {
+    enum status (*settle)(void *owner); /* waits for the stream, instead of CUDA's own wait */
+    enum status (*replayed)(void *owner, int exchanges); /* a recording with so many of its calls is queued */
+    void *owner;
+};
+
 struct cuda_device {
     int number;
     size_t total_bytes, foreign_bytes; /* of its memory: all, and what was taken before */
     cudaStream_t stream;
     struct cuda_pool pool;
-    char *pinned;                       /* [ring bytes] host side of the ring */
-    char *mirror;                       /* [ring bytes] device side */
-    size_t used;                        /* of the ring since the stream was last waited for */
-    int64_t *waits;                     /* of the host for the stream */
-    enum status (*settle)(void *owner); /* waits for the stream; NULL: CUDA's own wait */
-    void *owner;
+    char *pinned;   /* [ring bytes] host side of the ring */
+    char *mirror;   /* [ring bytes] device side */
+    size_t used;    /* of the ring since the stream was last waited for */
+    int64_t *waits; /* of the host for the stream */
+    struct cuda_device_guest guest;
+    bool recording; /* what is queued is kept for later: neither sent arrays nor waits are possible */
+    int exchanges;  /* of the guest's calls in what is recorded */
     float *partial; /* [CUDA_DEVICE_PARTIAL_FLOATS] results of attention not yet added up */
 };
 
@@ -61,10 +69,6 @@ enum status cuda_device_upload(struct cuda_device *d, void *device, const void *
 /* Room on the device of the same life, for results; cuda_device_bring copies it to the host and waits. */
 enum status cuda_device_room(struct cuda_device *d, size_t bytes, void **out);
 enum status cuda_device_bring(struct cuda_device *d, void *host, const void *device, size_t bytes);
-
-/* Others queue work on the stream that only they know how to wait for: from now on every wait of the host is
- * `settle`; NULL: no more. */
-void cuda_device_share(struct cuda_device *d, enum status (*settle)(void *owner), void *owner);
 
 /* Until everything queued has been done. */
 enum status cuda_device_wait(struct cuda_device *d);

@@ -162,6 +162,66 @@ static enum status begin(struct kernels *k, const struct span *spans, int span_c
     return cuda_spans_begin(&c->spans, &c->device, &job);
 }
 
+/* The weights of every slot, on the device: gate_up [slots] and behind them down [slots]. */
+static enum status send_table(struct cuda_entries *c, const struct cuda_tables_kept *layer,
+                              const struct cuda_weight **out)
+{
+    int slots = layer->slots;
+
+    if (slots > CUDA_ENTRIES_SLOTS)
+        return FAIL(STATUS_BUG, "%d experts on a rank, at most %d", slots, CUDA_ENTRIES_SLOTS);
+    for (int s = 0; s < slots; s++) {
+        c->slot[s] = cuda_entries_weight(&layer->gate_up[s]);
+        c->slot[slots + s] = cuda_entries_weight(&layer->down[s]);
+    }
+    return cuda_tables_take(&c->tables, &c->device, layer, c->slot, out);
+}
+
+/* Weights have moved: the tables of all layers, where recorded steps read them. */
+static enum status send_tables(struct cuda_entries *c)
+{
+    const struct cuda_weight *there;
+
+    for (int i = 0; i < c->tables.count; i++)
+        TRY(send_table(c, &c->tables.kept[i], &there));
+    return STATUS_OK;
+}
+
+static enum status record(struct kernels *k, const struct recording *r, enum recording_way *way)
+{
+    struct cuda_entries *c = cuda_entries_of(k);
+    enum recording_way found;
+
+    TRY(cuda_spans_reach(&c->spans, r->least, r->most));
+    TRY(cuda_record_find(&c->record, r, &found));
+    if (found != RECORDING_NONE) {
+        TRY(cuda_turns_again(&c->turns, &c->device, r->positions, r->rows));
+        if (c->weights != r->weights)
+            TRY(send_tables(c));
+        c->weights = r->weights;
+    }
+    if (found == RECORDING_NEW) {
+        c->products = c->blas.products;
+        TRY(cuda_record_begin(&c->record));
+    }
+    if (found == RECORDING_AGAIN) {
+        TRY(cuda_record_launch(&c->record));
+        c->blas.products += c->record.now->products;
+        k->loose_products = c->blas.products;
+    }
+    *way = found;
+    return STATUS_OK;
+}
+
+static enum status recorded(struct kernels *k, enum status layers)
+{
+    struct cuda_entries *c = cuda_entries_of(k);
+
+    TRY(cuda_record_end(&c->record, layers));
+    c->record.now->products = c->blas.products - c->products;
+    return cuda_record_launch(&c->record);
+}
+
 static enum status append(struct kernels *k, struct cache_layer cache, struct matrix keys,
                           struct matrix values, const struct span *spans, int span_count)
 {
@@ -267,24 +327,6 @@ static int most_rows(const struct expert_batch *b)
     return most;
 }
 
-/* The weights of every slot, on the device: *gate_up [slots] and *down [slots]. */
-static enum status table_of(struct kernels *k, const struct expert_batch *b,
-                            const struct cuda_weight **gate_up, const struct cuda_weight **down)
-{
-    struct cuda_entries *c = cuda_entries_of(k);
-    int slots = b->slots;
-
-    if (slots > CUDA_ENTRIES_SLOTS)
-        return FAIL(STATUS_BUG, "%d experts on a rank, at most %d", slots, CUDA_ENTRIES_SLOTS);
-    for (int s = 0; s < slots; s++) {
-        c->slot[s] = cuda_entries_weight(&b->gate_up[s]);
-        c->slot[slots + s] = cuda_entries_weight(&b->down[s]);
-    }
-    TRY(cuda_tables_take(&c->tables, &c->device, b->gate_up, c->slot, 2 * slots, gate_up));
-    *down = *gate_up + slots;
-    return STATUS_OK;
-}
-
 /* Shall all of it be left to cuBLAS that is large enough? A slot that our own kernels must do may have any
  * number of rows, so that those of few rows cannot be told from it by their number. */
 static bool all_for_blas(const struct cuda_blas *blas, const struct expert_batch *b)
@@ -327,7 +369,8 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
 {
     cudaStream_t stream = stream_of(k);
     struct cuda_slots slots = {.order = b->order, .first = b->first, .slots = b->slots, .most = most_rows(b)};
-    const struct cuda_weight *gate_up = NULL, *down = NULL;
+    struct cuda_tables_kept layer = {.gate_up = b->gate_up, .down = b->down, .slots = b->slots};
+    const struct cuda_weight *weights;
     struct matrix inner, half;
 
     for (int s = 0; s < b->slots; s++)
@@ -341,14 +384,14 @@ static enum status multiply_experts(struct kernels *k, const struct expert_batch
         TRY(multiply_large(k, b, &slots.most));
     if (slots.most == 0)
         return STATUS_OK;
-    TRY(table_of(k, b, &gate_up, &down));
-    slots.weights = gate_up;
+    TRY(send_table(cuda_entries_of(k), &layer, &weights));
+    slots.weights = weights;
     inner = matrix_columns(b->scratch, 0, b->gate_up[0].rows);
     half = matrix_columns(b->scratch, 0, b->down[0].columns);
     slots.rows = inner.columns;
     CUDA_TRY(cuda_multiply_slots(inner, b->x, slots, stream));
     CUDA_TRY(cuda_rows_activate(half, inner, stream));
-    slots.weights = down;
+    slots.weights = weights + b->slots;
     slots.rows = b->out.columns;
     CUDA_TRY(cuda_multiply_slots(b->out, half, slots, stream));
     return STATUS_OK;
@@ -415,6 +458,8 @@ static enum status candidates(struct kernels *k, struct matrix logits, int keep,
 void cuda_entries_enter(struct kernels *k)
 {
     k->begin = begin;
+    k->record = record;
+    k->recorded = recorded;
     k->embed = embed;
     k->rms_norm = norm;
     k->multiply = multiply;

@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_blas.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_launch.h"
+#include "kernels/cuda/cuda_record.h"
 #include "kernels/cuda/cuda_spans.h"
 #include "kernels/cuda/cuda_tables.h"
 #include "kernels/cuda/cuda_turns.h"
@@ -20,10 +21,13 @@ struct cuda_entries {
     struct host_memory memory;
     struct cuda_device device;
     struct cuda_blas blas; /* not opened: every product is our own */
+    struct cuda_record record;
     struct cuda_turns turns;
     struct cuda_spans spans;
     struct cuda_tables tables;
-    uint16_t *row; /* two planes of a row of a weight on its way to the device */
+    uint64_t weights; /* where those of experts lay that `tables` tells of, see struct recording */
+    int64_t products; /* of blas before a recording began */
+    uint16_t *row;    /* two planes of a row of a weight on its way to the device */
     struct cuda_weight slot[2 * CUDA_ENTRIES_SLOTS]; /* of a layer: gate and up of each, then down */
     char name[64];
 };

@@ -27,7 +27,8 @@ enum status cuda_plan_weight(struct kernels *k, struct weight *w, enum dtype dty
 
 size_t cuda_plan_own_bytes(bool exact)
 {
-    return CUDA_PLAN_RING_BYTES + CUDA_PLAN_TABLES_BYTES + CUDA_PLAN_PARTIAL_FLOATS * sizeof(float) +
+    return CUDA_PLAN_RING_BYTES + CUDA_PLAN_TABLES_BYTES + CUDA_PLAN_RECORD_BYTES +
+           CUDA_PLAN_PARTIAL_FLOATS * sizeof(float) +
            (CUDA_PLAN_SPAN_NUMBERS + CUDA_PLAN_KINDS * CUDA_PLAN_KIND_NUMBERS) * sizeof(int32_t) +
            (CUDA_PLAN_KINDS * CUDA_PLAN_TURN_FLOATS + CUDA_PLAN_TURN_ROWS) * sizeof(float) +
            (exact ? 0 : CUDA_PLAN_WORKSPACE_BYTES);

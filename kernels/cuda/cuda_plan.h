@@ -16,12 +16,15 @@ enum {
     CUDA_PLAN_TABLES_BYTES = 2 << 20,    /* where the weights of experts lie */
     CUDA_PLAN_WORKSPACE_BYTES = 32 << 20, /* cuBLAS' own: NVIDIA recommends it for Hopper and later */
     CUDA_PLAN_SPAN_NUMBERS = 1 << 20,     /* that describe the spans of a step */
-    CUDA_PLAN_KINDS = 4,                  /* of attention in a model */
-    CUDA_PLAN_KIND_NUMBERS = 1 << 16,     /* that describe one kind's way over them */
-    CUDA_PLAN_TURN_FLOATS = 1 << 20,      /* of a table of cosines and sines */
-    CUDA_PLAN_TURN_ROWS = 1 << 13,        /* of a table */
-    CUDA_PLAN_ROW_ELEMENTS = 1 << 18,     /* most inputs of a weight */
-    CUDA_PLAN_ELEMENT_STEP = 32,          /* rows of a weight are padded to so many inputs */
+    CUDA_PLAN_RECORD_GRAPHS = 32,         /* recorded steps that are kept, ... */
+    CUDA_PLAN_RECORD_PLACE = 64 << 10,    /* ... and tables of attention of each */
+    CUDA_PLAN_RECORD_BYTES = CUDA_PLAN_RECORD_GRAPHS * CUDA_PLAN_RECORD_PLACE,
+    CUDA_PLAN_KINDS = 4,              /* of attention in a model */
+    CUDA_PLAN_KIND_NUMBERS = 1 << 16, /* that describe one kind's way over them */
+    CUDA_PLAN_TURN_FLOATS = 1 << 20,  /* of a table of cosines and sines */
+    CUDA_PLAN_TURN_ROWS = 1 << 13,    /* of a table */
+    CUDA_PLAN_ROW_ELEMENTS = 1 << 18, /* most inputs of a weight */
+    CUDA_PLAN_ELEMENT_STEP = 32,      /* rows of a weight are padded to so many inputs */
 };
 
 /* Elements from one row of a weight to the next. */

@@ -5,12 +5,13 @@
 
 enum { ROOM_NUMBERS = CUDA_PLAN_SPAN_NUMBERS, TILE = 16 };
 
-enum status cuda_spans_open(struct cuda_spans *s, struct cuda_device *d, struct host_memory *memory)
+enum status cuda_spans_open(struct cuda_spans *s, struct cuda_device *d, struct host_memory *memory,
+                            struct cuda_record *record)
 {
     void *numbers;
 
     TRY(host_alloc(memory, ROOM_NUMBERS * sizeof *s->numbers, "descriptions of attention", &numbers));
-    *s = (struct cuda_spans){.numbers = numbers, .room = ROOM_NUMBERS};
+    *s = (struct cuda_spans){.numbers = numbers, .room = ROOM_NUMBERS, .record = record};
     TRY(cuda_device_take(d, ROOM_NUMBERS * sizeof *s->numbers, "spans of a step", &numbers));
     s->step.numbers = numbers;
     for (int i = 0; i < CUDA_SPANS_KINDS; i++) {
@@ -115,6 +116,7 @@ enum status cuda_spans_begin(struct cuda_spans *s, struct cuda_device *d, const 
 
     s->step.spans = NULL;
     s->step.pages = 0;
+    s->step.most = -1;
     for (int i = 0; i < CUDA_SPANS_KINDS; i++)
         s->step.kind[i].kv_of = NULL;
     for (int i = 0; i < job->span_count; i++)
@@ -124,6 +126,20 @@ enum status cuda_spans_begin(struct cuda_spans *s, struct cuda_device *d, const 
     s->step.spans = job->spans;
     s->step.span_count = job->span_count;
     s->step.rows = job->rows;
+    return STATUS_OK;
+}
+
+enum status cuda_spans_reach(struct cuda_spans *s, int least, int most)
+{
+    for (int i = 0; s->step.spans && i < s->step.span_count; i++) {
+        const struct span *span = &s->step.spans[i];
+
+        if (span->rows > 0 && (span->first_position < least || span->first_position + span->rows - 1 > most))
+            return FAIL(STATUS_BUG, "rows from position %d on in a step of positions %d to %d",
+                        span->first_position, least, most);
+    }
+    s->step.least = least;
+    s->step.most = most;
     return STATUS_OK;
 }
 
@@ -171,15 +187,32 @@ enum status cuda_spans_append(struct cuda_spans *s, struct cuda_device *d, const
     return STATUS_OK;
 }
 
-/* Query heads by key-value head: head_of [kv heads + 1] and head_list [heads], behind each other. `to` is
- * where they stay; NULL: they are good for this call. */
+/* `count` of s->numbers on the device: at `to`, where they stay; NULL: good for this call, or as long as what
+ * is being recorded. */
+static enum status send_list(struct cuda_spans *s, struct cuda_device *d, size_t count, int32_t *to,
+                             const int32_t **out)
+{
+    size_t bytes = count * sizeof(int32_t);
+    const void *there = to;
+
+    if (d->recording)
+        TRY(cuda_record_keep(s->record, s->numbers, bytes, &there));
+    else if (to)
+        TRY(cuda_device_upload(d, to, s->numbers, bytes));
+    else
+        TRY(cuda_device_send(d, s->numbers, bytes, &there));
+    *out = there;
+    return STATUS_OK;
+}
+
+/* Query heads by key-value head: head_of [kv heads + 1] and head_list [heads], behind each other. `to` as in
+ * send_list. */
 static enum status send_heads(struct cuda_spans *s, struct cuda_device *d, const struct attention *a,
                               int32_t *to, struct cuda_attend *out)
 {
     int kv_heads = a->cache.kv_heads;
     size_t count = (size_t)(kv_heads + 1 + a->heads);
     int32_t *first = s->numbers, *list = s->numbers + kv_heads + 1;
-    const void *there = to;
 
     first[0] = 0;
     for (int kv = 0; kv < kv_heads; kv++) {
@@ -190,11 +223,7 @@ static enum status send_heads(struct cuda_spans *s, struct cuda_device *d, const
         if (first[kv + 1] - first[kv] > out->most_heads)
             out->most_heads = first[kv + 1] - first[kv];
     }
-    if (to)
-        TRY(cuda_device_upload(d, to, s->numbers, count * sizeof(int32_t)));
-    else
-        TRY(cuda_device_send(d, s->numbers, count * sizeof(int32_t), &there));
-    out->head_of = there;
+    TRY(send_list(s, d, count, to, &out->head_of));
     out->head_list = out->head_of + kv_heads + 1;
     return STATUS_OK;
 }
@@ -206,13 +235,18 @@ struct group {
 };
 
 /* One more part of a span joins the group when that keeps rows together and fits. */
-static bool joins(struct group *g, const struct attention *a, int row, int rows, int position)
+static bool joins(struct group *g, const struct attention *a, const struct cuda_spans_step *reach, int row,
+                  int rows, int position)
 {
     int first = first_seen(a, position) / CUDA_ATTEND_CHUNK;
     int end = (position + rows - 1) / CUDA_ATTEND_CHUNK + 1;
     struct group now = *g;
     int64_t floats;
 
+    if (position >= reach->least && position + rows - 1 <= reach->most) {
+        first = first_seen(a, reach->least) / CUDA_ATTEND_CHUNK;
+        end = reach->most / CUDA_ATTEND_CHUNK + 1;
+    }
     if (g->rows > 0 && row != g->row + g->rows)
         return false;
     if (g->rows == 0)
@@ -234,19 +268,13 @@ static enum status launch(struct cuda_device *d, const struct cuda_attend *job, 
     return STATUS_OK;
 }
 
-/* `to` as in send_heads. */
-static enum status run_group(struct cuda_device *d, struct cuda_attend *job, const struct group *g,
-                             const struct list *tiles, int32_t *to)
+/* The tiles are s->numbers; `to` as in send_list. */
+static enum status run_group(struct cuda_spans *s, struct cuda_device *d, struct cuda_attend *job,
+                             const struct group *g, const struct list *tiles, int32_t *to)
 {
-    const void *there = to;
-
     if (g->rows == 0)
         return STATUS_OK;
-    if (to)
-        TRY(cuda_device_upload(d, to, tiles->at, tiles->used * sizeof(int32_t)));
-    else
-        TRY(cuda_device_send(d, tiles->at, tiles->used * sizeof(int32_t), &there));
-    job->tile = there;
+    TRY(send_list(s, d, tiles->used, to, &job->tile));
     job->tiles = (int)tiles->used / 2;
     job->first_chunk = g->first_chunk;
     job->chunks = g->end_chunk - g->first_chunk;
@@ -255,9 +283,11 @@ static enum status run_group(struct cuda_device *d, struct cuda_attend *job, con
 }
 
 /* All tiles of the spans, in groups that fit; the last group is left to the caller. */
-static enum status run_groups(struct cuda_device *d, const struct attention *a, struct cuda_attend *k,
-                              struct group *group, struct list *tiles, int *groups)
+static enum status run_groups(struct cuda_spans *s, struct cuda_device *d, const struct attention *a,
+                              struct cuda_attend *k, struct group *group, struct list *tiles, int *groups)
 {
+    const struct cuda_spans_step *reach = &s->step;
+
     for (int i = 0; i < a->span_count; i++) {
         const struct span *span = &a->spans[i];
         int step = k->most_heads < TILE ? TILE / k->most_heads : 1;
@@ -265,12 +295,12 @@ static enum status run_groups(struct cuda_device *d, const struct attention *a, 
         for (int row = 0; row < span->rows; row += step) {
             int rows = span->rows - row < step ? span->rows - row : step;
 
-            if (!joins(group, a, span->first_row + row, rows, span->first_position + row)) {
-                TRY(run_group(d, k, group, tiles, NULL));
+            if (!joins(group, a, reach, span->first_row + row, rows, span->first_position + row)) {
+                TRY(run_group(s, d, k, group, tiles, NULL));
                 *groups += group->rows > 0;
                 *group = (struct group){0};
                 tiles->used = 0;
-                if (!joins(group, a, span->first_row + row, rows, span->first_position + row))
+                if (!joins(group, a, reach, span->first_row + row, rows, span->first_position + row))
                     return FAIL(
                         STATUS_BAD_INPUT,
                         "attention over %d positions needs more than %d MiB of partial results; lower "
@@ -319,9 +349,9 @@ static enum status attend_new(struct cuda_spans *s, struct cuda_device *d, const
     for (int i = 0; i < a->span_count; i++)
         TRY(check_span(&a->spans[i], &a->cache, a->queries.rows, first_seen(a, a->spans[i].first_position)));
     TRY(send_heads(s, d, a, kept ? room->numbers : NULL, k));
-    TRY(run_groups(d, a, k, &group, &tiles, &groups));
+    TRY(run_groups(s, d, a, k, &group, &tiles, &groups));
     kept = kept && groups == 0 && group.rows > 0 && tiles.used <= CUDA_SPANS_KIND_NUMBERS - heads;
-    TRY(run_group(d, k, &group, &tiles, kept ? room->numbers + heads : NULL));
+    TRY(run_group(s, d, k, &group, &tiles, kept ? room->numbers + heads : NULL));
     if (kept) {
         room->kv_of = a->kv_of;
         room->heads = a->heads;

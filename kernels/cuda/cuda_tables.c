@@ -25,24 +25,27 @@ void cuda_tables_close(struct cuda_tables *t, struct cuda_device *d)
 }
 
 /* What is kept of a layer; NULL: nothing of this size. */
-static struct cuda_tables_kept *find(struct cuda_tables *t, const void *key, int count)
+static struct cuda_tables_kept *find(struct cuda_tables *t, const struct cuda_tables_kept *layer)
 {
     for (int i = 0; i < t->count; i++)
-        if (t->kept[i].key == key && t->kept[i].count == count)
+        if (t->kept[i].gate_up == layer->gate_up && t->kept[i].down == layer->down &&
+            t->kept[i].slots == layer->slots)
             return &t->kept[i];
     return NULL;
 }
 
 /* A place for one more; without room for it all others are forgotten. */
-static struct cuda_tables_kept *add(struct cuda_tables *t, const void *key, int count)
+static struct cuda_tables_kept *add(struct cuda_tables *t, const struct cuda_tables_kept *layer)
 {
+    size_t count = 2 * (size_t)layer->slots;
     struct cuda_tables_kept *kept;
 
-    if (t->count == CUDA_TABLES_KEPT || (size_t)count > ROOM - t->used)
+    if (t->count == CUDA_TABLES_KEPT || count > ROOM - t->used)
         t->count = 0, t->used = 0;
     kept = &t->kept[t->count++];
-    *kept = (struct cuda_tables_kept){.key = key, .first = t->used, .count = count};
-    t->used += (size_t)count;
+    *kept = *layer;
+    kept->first = t->used;
+    t->used += count;
     return kept;
 }
 
@@ -56,17 +59,25 @@ static bool same(const struct cuda_weight *a, const struct cuda_weight *b, int c
     return true;
 }
 
-enum status cuda_tables_take(struct cuda_tables *t, struct cuda_device *d, const void *key,
-                             const struct cuda_weight *weights, int count, const struct cuda_weight **out)
+enum status cuda_tables_take(struct cuda_tables *t, struct cuda_device *d,
+                             const struct cuda_tables_kept *layer, const struct cuda_weight *weights,
+                             const struct cuda_weight **out)
 {
-    struct cuda_tables_kept *kept = find(t, key, count);
+    struct cuda_tables_kept *kept = find(t, layer);
+    int count = 2 * layer->slots;
     bool fresh = !kept;
     struct cuda_weight *sent;
 
     if ((size_t)count > ROOM)
         return FAIL(STATUS_BUG, "%d weights of experts in one layer, at most %zu", count, ROOM);
+    if (fresh && d->recording)
+        return FAIL(
+            STATUS_NO_MEMORY,
+            "tables of all experts' weights need more than %d MiB; --enforce-eager goes without recording "
+            "steps",
+            CUDA_PLAN_TABLES_BYTES >> 20);
     if (fresh)
-        kept = add(t, key, count);
+        kept = add(t, layer);
     sent = t->sent + kept->first;
     if (fresh || !same(sent, weights, count)) {
         memcpy(sent, weights, (size_t)count * sizeof *weights);

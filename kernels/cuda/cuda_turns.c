@@ -48,26 +48,26 @@ static double angle(int32_t position, float frequency)
     return (double)position * (double)frequency;
 }
 
-static void fill(struct cuda_turns_kept *kept, const struct rotation *r, int rows)
+static void fill(struct cuda_turns_kept *kept, const struct cuda_turns_kept *like)
 {
-    for (int t = 0; t < rows; t++) {
-        for (int i = 0; i < r->rotated / 2; i++) {
-            double turned = angle(kept->positions[t], r->frequency[i]);
-            float *pair = kept->host + (ptrdiff_t)t * r->rotated + 2 * (ptrdiff_t)i;
+    for (int t = 0; t < like->rows; t++) {
+        for (int i = 0; i < like->width / 2; i++) {
+            double turned = angle(kept->positions[t], like->frequency[i]);
+            float *pair = kept->host + (ptrdiff_t)t * like->width + 2 * (ptrdiff_t)i;
 
-            pair[0] = (float)cos(turned) * r->attention_factor;
-            pair[1] = (float)sin(turned) * r->attention_factor;
+            pair[0] = (float)cos(turned) * like->factor;
+            pair[1] = (float)sin(turned) * like->factor;
         }
     }
 }
 
 /* What queries of far positions are multiplied by. */
-static void fill_temperature(struct cuda_turns_kept *kept, const struct rotation *r, int rows)
+static void fill_temperature(struct cuda_turns_kept *kept, const struct cuda_turns_kept *like)
 {
-    for (int t = 0; t < rows; t++) {
-        double steps = floor(((double)kept->positions[t] + 1.0) / (double)r->temperature_floor);
+    for (int t = 0; t < like->rows; t++) {
+        double steps = floor(((double)kept->positions[t] + 1.0) / (double)like->floor);
 
-        kept->host[t] = (float)(1.0 + (double)r->temperature_scale * log1p(steps));
+        kept->host[t] = (float)(1.0 + (double)like->factor * log1p(steps));
     }
 }
 
@@ -81,19 +81,21 @@ static bool holds(const struct cuda_turns_kept *kept, const struct cuda_turns_ke
 }
 
 /* The table of these positions: as it is, or made anew. */
-static enum status take(struct cuda_turns_kept *kept, struct cuda_device *d, const struct rotation *r,
+static enum status take(struct cuda_turns_kept *kept, struct cuda_device *d,
                         const struct cuda_turns_kept *like, const int32_t *positions)
 {
     if (holds(kept, like, positions))
         return STATUS_OK;
+    if (d->recording)
+        return FAIL(STATUS_BUG, "a table of angles is made while a step is recorded");
     if (like->rows > cuda_turns_most(like->width))
         return FAIL(STATUS_BUG, "%d rows of %d numbers turn at a time", like->rows, like->width);
     kept->rows = 0;
     memcpy(kept->positions, positions, (size_t)like->rows * sizeof *positions);
     if (like->frequency)
-        fill(kept, r, like->rows);
+        fill(kept, like);
     else
-        fill_temperature(kept, r, like->rows);
+        fill_temperature(kept, like);
     TRY(cuda_device_upload(d, kept->table, kept->host,
                            (size_t)like->rows * (size_t)like->width * sizeof *kept->host));
     kept->frequency = like->frequency;
@@ -118,7 +120,7 @@ enum status cuda_turns_table(struct cuda_turns *t, struct cuda_device *d, const 
         kept = &t->kept[t->next];
         t->next = (t->next + 1) % CUDA_TURNS_KINDS;
     }
-    TRY(take(kept, d, r, &like, positions));
+    TRY(take(kept, d, &like, positions));
     *out = kept->table;
     return STATUS_OK;
 }
@@ -132,7 +134,24 @@ enum status cuda_turns_temperature(struct cuda_turns *t, struct cuda_device *d, 
     *out = NULL;
     if (r->temperature_scale == 0.0f)
         return STATUS_OK;
-    TRY(take(&t->temperature, d, r, &like, positions));
+    TRY(take(&t->temperature, d, &like, positions));
     *out = t->temperature.table;
     return STATUS_OK;
+}
+
+/* The same table for other positions; none was made: nothing. */
+static enum status again(struct cuda_turns_kept *kept, struct cuda_device *d, const int32_t *positions,
+                         int rows)
+{
+    struct cuda_turns_kept like = *kept;
+
+    like.rows = rows;
+    return kept->width > 0 ? take(kept, d, &like, positions) : STATUS_OK;
+}
+
+enum status cuda_turns_again(struct cuda_turns *t, struct cuda_device *d, const int32_t *positions, int rows)
+{
+    for (int i = 0; i < CUDA_TURNS_KINDS; i++)
+        TRY(again(&t->kept[i], d, positions, rows));
+    return again(&t->temperature, d, positions, rows);
 }

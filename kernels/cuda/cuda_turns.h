@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Made by the host, as sines of large angles need more than registers, and kept: all layers of one kind turn
- * the same positions in a step. Tables have a fixed size: a step of more rows is turned in parts, whose
- * tables are made anew for every layer. */
+ * the same positions in a step. Tables have a fixed size and place: a step of more rows is turned in parts,
+ * whose tables are made anew for every layer. */
 #ifndef CUDA_TURNS_H
 #define CUDA_TURNS_H
 
@@ -45,5 +45,8 @@ enum status cuda_turns_table(struct cuda_turns *t, struct cuda_device *d, const 
 /* *out [rows] on the device: what queries are multiplied by; NULL when that is 1. */
 enum status cuda_turns_temperature(struct cuda_turns *t, struct cuda_device *d, const struct rotation *r,
                                    const int32_t *positions, int rows, const float **out);
+
+/* All tables that were ever made, for these positions: what recorded steps read. */
+enum status cuda_turns_again(struct cuda_turns *t, struct cuda_device *d, const int32_t *positions, int rows);
 
 #endif

@@ -19,7 +19,7 @@ import tempfile
 
 GOLDEN = pathlib.Path("tests/golden")
 PIECES = "--separate-allocations"
-MOVING = ("--enable-eplb", "--num-redundant-experts", "2", "--eplb-force")
+MOVING = ("--enable-eplb", "--num-redundant-experts", "2", "--eplb-step-interval", "2", "--eplb-window-size", "4", "--eplb-force")
 LAYOUTS = ((1, ()), (2, ()), (4, ("-tp", "2")))
 
 
@@ -134,6 +134,35 @@ def statistics(program, folder, *arguments, **how):
     """The tokens of each line, and the figures of the closing line."""
     file = pathlib.Path(folder) / "stats.json"
     return program.tokens(*arguments, "--stats", file, **how), json.loads(file.read_text())
+
+
+def changing_company():
+    """Answers of many lengths beside each other, one of which goes on from one chunk of positions to the next."""
+    lines = [{"id": i, "prompt_token_ids": [1, 2, 3 + i], "max_tokens": 3 + 4 * i, "logprobs": 2, "ignore_eos": True} for i in range(4)]
+    return lines + [{"id": 4, "prompt_token_ids": [5 + i % 200 for i in range(247)], "max_tokens": 16, "logprobs": 2, "ignore_eos": True}]
+
+
+def graphs(program):
+    """Steps that are replayed give the bytes of those that are not, whoever is in the batch and wherever experts lie."""
+    lines, answers = changing_company(), {}
+    layouts = [(1, ())] + ([(2, MOVING), (4, ("-tp", "2"))] if program.exchange == "nccl" else [])
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "stats.json"
+        for name, several in (("llama4_b", layouts), ("mixtral_window", layouts[:1])):
+            for seed, (ranks, layout) in enumerate([(1, ("--enforce-eager",)), *several]):
+                out = program.answers(ranks, GOLDEN / name, lines, "--exact", "--max-num-seqs", 5, "--stats", file, *layout, seed=seed,
+                                      order=("eager", "lazy", "random")[seed % 3])
+                steps = (stats := json.loads(file.read_text()))["decode_steps"]
+                if out != answers.setdefault(name, out):
+                    fail(f"{name} on {ranks} ranks {layout}: other bytes than with --enforce-eager on one rank; {steps}")
+                if (steps["recorded"] + steps["replayed"] > 0) != (seed > 0) or seed and steps["replayed"] < 4:
+                    fail(f"{name} on {ranks} ranks {layout}: decode steps {steps}")
+                if layout == MOVING and stats["balancer"]["placement_version"] < 3:
+                    fail(f"{name} on {ranks} ranks {layout}: the balancer was to move experts, {stats['balancer']}")
+                print(f"  equal: {name} on {ranks} ranks {layout}, {steps}", flush=True)
+        for options in ((("--device-exchange", "host"), MOVING + ("--eplb-dispatch", "flow"))):
+            _, stats = statistics(program, folder, 2, GOLDEN / "llama4_b", lines[:1], *options)
+            expect(f"nothing is recorded where the host must wait: {options}", stats["decode_steps"]["recorded"] == 0, stats)
 
 
 def many_rows(name):
@@ -341,17 +370,18 @@ def rank_process(run, rank):
     return 0
 
 
-def ends(program, signal_sent):
-    """Three ranks at work, of which the last is struck; (exit code, stderr, what was struck)."""
+def ends(program, signal_sent, *options, lines=1):
+    """Three ranks at work, of which the last is struck after so many tokens; (exit code, stderr)."""
     prompt = json.loads((GOLDEN / "llama4_b" / "gold.json").read_text())["prompt"]
     run = subprocess.Popen([program.mpiexec, "-n", "3", program.program, "generate", "--model", GOLDEN / "llama4_b", "--backend",
                             "cuda", "--cuda-module", program.module, "--input", "jsonl", "--device-exchange", "nccl",
-                            "--kv-cache-memory", "4M", "--watchdog-timeout", "4"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            "--kv-cache-memory", "4M", "--watchdog-timeout", "4", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, start_new_session=True)
     run.stdin.write(json.dumps({"id": 0, "prompt_token_ids": prompt, "max_tokens": 400, "ignore_eos": True}).encode() + b"\n")
     run.stdin.close()
     run.stdin = None
-    run.stdout.readline()
+    for _ in range(lines):
+        run.stdout.readline()
     struck = rank_process(run, 2)
     os.kill(struck, signal_sent)
     try:
@@ -372,10 +402,13 @@ def faults(program):
         print("skipped: faults (this build has no NCCL)")
         sys.exit(77)
     for struck in (signal.SIGSTOP, signal.SIGKILL):
-        code, told = ends(program, struck)
+        code, told = ends(program, struck, "--enforce-eager")
         expect(f"{struck.name}: the run ends and names the rank", code != 0 and "rank 2" in told, told)
         if struck == signal.SIGSTOP:
             expect("the call is named", "NCCL is aborted; under way: " in told and " of layer " in told, told)
+    code, told = ends(program, signal.SIGSTOP, lines=8)
+    expect("so does one of steps that are replayed, and the step is named", code != 0 and "rank 2" in told and
+           "NCCL is aborted; under way: a recorded step, 4 exchanges of all layers, with 2 ranks from " in told, told)
 
 
 def memory(program):
@@ -417,7 +450,7 @@ def memory(program):
            in told, told)
 
 
-CASES = {case.__name__: case for case in (faults, families, balancer, nodes, waits, products, exact, fallback, selftest, devices, memory)}
+CASES = {case.__name__: case for case in (faults, graphs, families, balancer, nodes, waits, products, exact, fallback, selftest, devices, memory)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:
