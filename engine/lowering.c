@@ -13,11 +13,12 @@ enum status lowering_check(const struct lowering_options *o, const struct kernel
 {
     if (!o->on || k->lower_speed > 0)
         return STATUS_OK;
-    return FAIL(STATUS_UNAVAILABLE,
-                "--precision-balance: %s has no lower precision that is worth its loss (one is there on "
-                "processors "
-                "with AVX512_BF16, by the path avx512, and with --backend reference); leave the option out",
-                k->name);
+    return FAIL(
+        STATUS_UNAVAILABLE,
+        "--precision-balance: %s has no lower precision that is worth its loss (one is there on "
+        "processors with AVX512_BF16, by the path avx512, on GPUs, and with --backend reference); leave "
+        "the option out",
+        k->name);
 }
 
 enum status lowering_check_weights(const struct lowering_options *o, const struct config *c,

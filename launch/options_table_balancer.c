@@ -109,8 +109,8 @@ static const struct options_row rows[] = {
      .commands = OPTIONS_LOADING,
      .help =
          "ranks that stay overloaded in a batch of prompts multiply experts at the backend's lower precision "
-         "for that batch. Lossy: answers change, and depend on what else is in a batch. Needs a processor "
-         "with AVX512_BF16 and experts of BF16"},
+         "for that batch. Lossy: answers change, and depend on what else is in a batch. Needs "
+         "experts of BF16, and GPUs or processors with AVX512_BF16"},
     {.name = "precision-budget",
      .value = "SHARE",
      .type = OPTIONS_DOUBLE,

@@ -24,14 +24,14 @@ static int draw_rows(void)
  * ---------------------------------------------------------------------------------------------------------
  */
 
-/* 2 K u sum |x w| */
-static double product_bound(const float *x, const float *w, int count)
+/* 2 K u sum |x w|, and what is lost of the factors. */
+static double product_bound(const float *x, const float *w, int count, double lost)
 {
     double sum = 0.0;
 
     for (int i = 0; i < count; i++)
         sum += fabs((double)x[i] * (double)w[i]);
-    return (2.0 * (count + 1) * U + agree_split()) * sum;
+    return (2.0 * (count + 1) * U + lost) * sum;
 }
 
 static void multiply_rows(struct kernels *reference, struct kernels *k, enum dtype dtype, int rows,
@@ -59,7 +59,8 @@ static void multiply_rows(struct kernels *reference, struct kernels *k, enum dty
     }
     for (int i = 0; i < rows * outputs; i++) {
         const float *x = content + (ptrdiff_t)(i / outputs) * inputs;
-        double bound = product_bound(x, tensor.values + (ptrdiff_t)(i % outputs) * inputs, inputs);
+        double bound =
+            product_bound(x, tensor.values + (ptrdiff_t)(i % outputs) * inputs, inputs, agree_split());
 
         agree_close(k, "product", i / outputs, i % outputs, got[1][i], got[0][i],
                     bound + (bias ? 4.0 * inputs * U : 0));
@@ -124,6 +125,7 @@ static void expert_bounds(const struct expert_shape *shape, int slot, const floa
     int D = shape->width, F = shape->inner;
     const float *gate_up = shape->gate_up[slot].values, *down = shape->down[slot].values;
     double *inner = agree_take((size_t)F, sizeof *inner), *error = agree_take((size_t)F, sizeof *error);
+    double lost = lower ? 0.0 : agree_split(); /* both factors are of 8 bits */
     float *x = agree_rows(1, D);
 
     for (int d = 0; d < D; d++)
@@ -139,8 +141,8 @@ static void expert_bounds(const struct expert_shape *shape, int slot, const floa
         silu = gate / (1.0 + exp(-gate));
         inner[f] = silu * up;
         /* The slope of silu is below 1.1. */
-        error[f] = 1.1 * product_bound(x, gate_row, D) * fabs(up) + product_bound(x, up_row, D) * fabs(silu) +
-                   2.0 * FUNCTION * fabs(inner[f]);
+        error[f] = 1.1 * product_bound(x, gate_row, D, lost) * fabs(up) +
+                   product_bound(x, up_row, D, lost) * fabs(silu) + 2.0 * FUNCTION * fabs(inner[f]);
         if (lower)
             round_inner(&inner[f], &error[f]);
     }
@@ -151,7 +153,7 @@ static void expert_bounds(const struct expert_shape *shape, int slot, const floa
             sum += fabs(inner[f]) * fabs((double)down[(ptrdiff_t)d * F + f]);
             carried += error[f] * fabs((double)down[(ptrdiff_t)d * F + f]);
         }
-        bounds[d] = carried + (2.0 * (F + 1) * U + agree_split()) * (sum + carried);
+        bounds[d] = carried + (2.0 * (F + 1) * U + lost) * (sum + carried);
     }
 }
 
@@ -233,8 +235,8 @@ static void check_experts(struct kernels *reference, struct kernels *k)
                                  .inner = agree_width(90),
                                  .slots = agree_between(1, 6),
                                  .lower = k->lower_speed > 0 && agree_chance(40)};
-    bool wide =
-        shape.lower && agree_chance(60); /* so that a sum is put down on the way, and threads share rows */
+    bool wide = shape.lower && agree_split() == 0.0 &&
+                agree_chance(60); /* so that a sum is put down on the way, and threads share rows */
 
     if (wide) {
         shape.width = agree_between(1025, 1300);

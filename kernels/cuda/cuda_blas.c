@@ -83,12 +83,14 @@ static enum status multiply_plane(struct cuda_blas *b, struct matrix out, const 
     return blas_error(error, "cublasGemmEx", text);
 }
 
-/* out = x w^T, or is added to: each plane of x by the first plane of w, and the first by the second. */
+/* out = x w^T, or is added to: each plane of x by the first plane of w, and the first by the second. `lower`:
+ * the first by the first, where w has no other. */
 static enum status multiply_planes(struct cuda_blas *b, struct matrix out, struct cuda_planes x,
-                                   const struct cuda_weight *w, bool added)
+                                   const struct cuda_weight *w, bool added, bool lower)
 {
     TRY(multiply_plane(b, out, x.data, x.stride, w->data, w, added));
-    TRY(multiply_plane(b, out, x.data + x.plane, x.stride, w->data, w, true));
+    if (!lower || w->plane)
+        TRY(multiply_plane(b, out, x.data + x.plane, x.stride, w->data, w, true));
     if (w->plane)
         TRY(multiply_plane(b, out, x.data, x.stride, w->data + w->plane, w, true));
     b->products++;
@@ -109,7 +111,7 @@ static enum status multiply(struct cuda_blas *b, struct matrix out, struct matri
         CUDA_TRY(cuda_planes_split(planes, matrix_rows(x, row, rows), NULL, stream));
         if (bias)
             CUDA_TRY(cuda_planes_fill(part, bias, stream));
-        TRY(multiply_planes(b, part, planes, &w, bias != NULL));
+        TRY(multiply_planes(b, part, planes, &w, bias != NULL, false));
     }
     return STATUS_OK;
 }
@@ -131,10 +133,10 @@ static enum status multiply_expert(struct cuda_blas *b, const struct cuda_blas_e
         struct matrix half = matrix_columns(inner, 0, F);
 
         CUDA_TRY(cuda_planes_split(planes, e->x, e->order + row, stream));
-        TRY(multiply_planes(b, inner, planes, &e->gate_up, false));
+        TRY(multiply_planes(b, inner, planes, &e->gate_up, false, e->lower));
         CUDA_TRY(cuda_rows_activate(half, inner, stream));
         CUDA_TRY(cuda_planes_split(halves, half, NULL, stream));
-        TRY(multiply_planes(b, out, halves, &e->down, false));
+        TRY(multiply_planes(b, out, halves, &e->down, false, e->lower));
         CUDA_TRY(cuda_planes_scatter(e->out, out, e->order + row, stream));
     }
     return STATUS_OK;

@@ -26,6 +26,7 @@ struct cuda_blas_expert {
     const int32_t *order; /* [rows] row numbers in x and out, on the device */
     int rows;
     struct cuda_weight gate_up, down;
+    bool lower; /* the high numbers of rows alone, by weights of BF16 */
 };
 
 struct cuda_blas {

@@ -354,7 +354,8 @@ static enum status multiply_large(struct kernels *k, const struct expert_batch *
                                           .order = b->order + b->counted[s],
                                           .rows = b->counted[s + 1] - b->counted[s],
                                           .gate_up = cuda_entries_weight(&b->gate_up[s]),
-                                          .down = cuda_entries_weight(&b->down[s])};
+                                          .down = cuda_entries_weight(&b->down[s]),
+                                          .lower = b->lower};
 
         if (expert.rows >= CUDA_BLAS_LEAST_ROWS)
             TRY(blas->multiply_expert(blas, &expert));
@@ -368,7 +369,8 @@ static enum status multiply_large(struct kernels *k, const struct expert_batch *
 static enum status multiply_experts(struct kernels *k, const struct expert_batch *b)
 {
     cudaStream_t stream = stream_of(k);
-    struct cuda_slots slots = {.order = b->order, .first = b->first, .slots = b->slots, .most = most_rows(b)};
+    struct cuda_slots slots = {
+        .order = b->order, .first = b->first, .slots = b->slots, .most = most_rows(b), .lower = b->lower};
     struct cuda_tables_kept layer = {.gate_up = b->gate_up, .down = b->down, .slots = b->slots};
     const struct cuda_weight *weights;
     struct matrix inner, half;

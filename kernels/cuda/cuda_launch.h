@@ -80,12 +80,13 @@ cudaError_t cuda_multiply_rows(struct matrix out, struct matrix x, struct cuda_w
                                cudaStream_t s);
 
 /* For each slot the rows order[first[slot]] ... of x with weights[slot]; all have `rows` outputs. Slots of
- * more than `most` rows are left alone. */
+ * more than `most` rows are left alone. `lower`: by weights of BF16 the high numbers alone are multiplied. */
 struct cuda_slots {
     const int32_t *order;
     const int32_t *first;
     const struct cuda_weight *weights;
     int slots, most, rows;
+    bool lower;
 };
 cudaError_t cuda_multiply_slots(struct matrix out, struct matrix x, struct cuda_slots slots, cudaStream_t s);
 

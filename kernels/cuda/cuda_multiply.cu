@@ -5,7 +5,8 @@
  * A float is split into two bf16 numbers, x = high + low, to 2^-16 of it; weights of bf16 and E4M3 are exact,
  * others are split likewise. So y = high w + low w costs two products of the tensor cores and loses little
  * more than the order of the sum. The scales of E4M3 multiply the sums of 128 inputs. While a step is bound
- * by the bytes of the weights (below some 300 rows for each weight) the second product costs nothing.
+ * by the bytes of the weights (below some 300 rows for each weight) the second product costs nothing. Lower
+ * precision is y = high w: one product, by weights of bf16 alone.
  *
  * Each number of the result is one chain of sums along K, 16 inputs at a time, in rising order; it does not
  * depend on the rows beside it, nor on the size of the tile. So a row has the same bits in every batch. */
@@ -24,6 +25,7 @@ struct product {
     const int32_t *order, *first; /* rows of each slot; NULL: rows 0 ... rows - 1 */
     int rows, n;                  /* out [rows, n]; with slots: most rows of one that is not left alone */
     int x_stride, out_stride;
+    bool lower;
 };
 
 /* Which rows a block works on. */
@@ -85,7 +87,8 @@ static __device__ void split_rows(uint16_t (*to)[16 * ROWS][PADDED], const struc
 template <int ROWS>
 static __device__ __forceinline__ void multiply_tile(float (*sum)[COLUMN_TILES][4],
                                                      const uint16_t (*x)[16 * ROWS][PADDED],
-                                                     const uint16_t (*w)[COLUMNS][PADDED], bool two)
+                                                     const uint16_t (*w)[COLUMNS][PADDED], bool two,
+                                                     bool lower)
 {
     int lane = lane_id();
     int column = (int)(threadIdx.x / 32) * 16 + lane % 8;
@@ -105,11 +108,13 @@ static __device__ __forceinline__ void multiply_tile(float (*sum)[COLUMN_TILES][
             uint32_t high[4], low[4];
 
             ldmatrix_x4(high, &x[0][16 * m + lane % 16][k + lane / 16 * 8]);
-            ldmatrix_x4(low, &x[1][16 * m + lane % 16][k + lane / 16 * 8]);
+            if (!lower)
+                ldmatrix_x4(low, &x[1][16 * m + lane % 16][k + lane / 16 * 8]);
 #pragma unroll
             for (int j = 0; j < COLUMN_TILES; j++) {
                 mma_bf16_16816(sum[m][j], high, b[j]);
-                mma_bf16_16816(sum[m][j], low, b[j]);
+                if (!lower)
+                    mma_bf16_16816(sum[m][j], low, b[j]);
                 if (two)
                     mma_bf16_16816(sum[m][j], high, rest[j]);
             }
@@ -175,6 +180,7 @@ template <int ROWS> static __global__ __launch_bounds__(THREADS) void multiply(s
     int slot = (int)blockIdx.z;
     struct share s = {nullptr, 0, p.rows};
     const struct cuda_weight w = p.weights ? p.weights[slot] : p.w;
+    bool lower = p.lower && !w.plane && !w.scale;
     float sum[ROWS][COLUMN_TILES][4] = {}, total[ROWS][COLUMN_TILES][4] = {};
 
     if (p.first)
@@ -191,7 +197,7 @@ template <int ROWS> static __global__ __launch_bounds__(THREADS) void multiply(s
         }
         split_rows<ROWS>(rows, &p, s, m0, k0, w.columns);
         __syncthreads();
-        multiply_tile<ROWS>(sum, rows, weights[stage], w.plane != 0);
+        multiply_tile<ROWS>(sum, rows, weights[stage], w.plane != 0, lower);
         if ((w.scale && (k0 + DEPTH) % SCALE_INPUTS == 0) || k0 + DEPTH >= w.columns)
             fold_tile<ROWS>(total, sum, w, n0, k0 / SCALE_INPUTS);
         __syncthreads(); /* before the next stage overwrites what others still read */
@@ -238,6 +244,7 @@ cudaError_t cuda_multiply_slots(struct matrix out, struct matrix x, struct cuda_
     p.order = slots.order;
     p.first = slots.first;
     p.rows = slots.most;
+    p.lower = slots.lower;
     p.n = slots.rows;
     p.x_stride = x.stride;
     p.out_stride = out.stride;

@@ -225,6 +225,22 @@ def products(program):
     law_of_texts(program)
 
 
+def lowering(program):
+    """--precision-balance, by our kernels and by cuBLAS: rows of prompts are lowered, of small batches too, and twice the same answers come."""
+    options = ("--max-num-seqs", 8, "--precision-balance", "--precision-min-rows", 1, "--precision-budget", 0.9)
+    small, large = lines_of(json.loads((GOLDEN / "olmoe" / "gold.json").read_text())), many_rows("llama4_b")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, lines, more in (("olmoe", small, ("--exact",)), ("llama4_b", large, ())):
+            found = [statistics(program, folder, 2, GOLDEN / name, lines, *options, *more, order=order, seed=seed)
+                     for seed, order in enumerate(("lazy", "random"))]
+            figures = [stats["precision_balance"] for _, stats in found]
+            if found[0][0] != found[1][0] or figures[0] != figures[1] or not 0 < figures[0]["lowered_rows"] < figures[0]["rows"]:
+                fail(f"{name} {more}: {found}")
+            if found[0][1]["exact"] or not 0 < figures[0]["batches"] < found[0][1]["steps"]:
+                fail(f"{name} {more}: {found[0][1]}")
+            print(f"  twice alike: {name} {more}, {figures[0]}")
+
+
 def experts_by_cublas(program, arguments, want, others):
     """The host knows each expert's rows where a policy needs all counts: those of many rows are left to cuBLAS too, wherever they lie."""
     found, stats = statistics(program, *arguments, *MOVING, "--eplb-dispatch", "flow", order="lazy", seed=3)
@@ -450,7 +466,7 @@ def memory(program):
            in told, told)
 
 
-CASES = {case.__name__: case for case in (faults, graphs, families, balancer, nodes, waits, products, exact, fallback, selftest, devices, memory)}
+CASES = {case.__name__: case for case in (faults, graphs, families, balancer, nodes, waits, products, lowering, exact, fallback, selftest, devices, memory)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:
