@@ -37,8 +37,7 @@ enum status lowering_check_weights(const struct lowering_options *o, const struc
             if (l->gate_up[s].format != DTYPE_BF16 || l->down[s].format != DTYPE_BF16)
                 return FAIL(STATUS_USAGE,
                             "--precision-balance: experts of layer %d have weights of %s, and only those of "
-                            "BF16 "
-                            "multiply faster at lower precision; leave the option out",
+                            "BF16 multiply faster at lower precision; leave the option out",
                             layer, dtype_name(l->gate_up[s].format));
     }
     return STATUS_OK;
@@ -61,8 +60,8 @@ void lowering_introduce(const struct lowering *l)
         log_line(
             LOG_INFO,
             "precision balance: lossy and outside the law. Ranks that are overloaded in a layer of a batch "
-            "of prompts with %lld rows or more multiply experts at lower precision there, %.2f times as "
-            "fast; at most %.1f%% of a layer's rows",
+            "of prompts with %lld rows or more multiply experts at lower precision there, taken "
+            "to be %.2f times as fast; at most %.1f%% of a layer's rows",
             (long long)l->rules.min_rows, l->rules.speed * 0.01, l->rules.budget * 0.1);
 }
 
