@@ -37,6 +37,21 @@ enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct 
     return comm_staged_open(inner, k, most, out);
 }
 
+enum status comm_device_open_stores(struct kernels *k, struct comm *rows, struct comm *inner, size_t most,
+                                    struct comm **out)
+{
+    int64_t able = k->open_stores != NULL;
+
+    TRY(inner->reduce(inner, COMM_MIN, &able, 1));
+    if (strcmp(rows->kind, "nccl") != 0)
+        return FAIL(STATUS_USAGE, "--dispatch lsa: rows go through host memory; it needs NCCL between GPUs");
+    if (!able)
+        return FAIL(STATUS_USAGE,
+                    "--dispatch lsa: the NCCL that this program (on one rank at least) was built for has no "
+                    "windows, 2.28 is the first that has; use another --dispatch");
+    return k->open_stores(k, rows, most, out);
+}
+
 size_t comm_device_bytes(const struct kernels *k, int size, size_t most)
 {
     return size > 1 ? comm_staged_bytes(k, most) : 0;

@@ -22,6 +22,12 @@ enum status comm_device_open(enum comm_device_way way, struct kernels *k, struct
 enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct comm *whole, int part,
                                   size_t most, struct comm **out);
 
+/* `rows`, opened by comm_device_open by all ranks and closed later, but with exchanges of equal sizes by
+ * stores into the memory of the other ranks' devices: kernels->open_stores. Collective; all ranks alike get
+ * STATUS_USAGE where rows do not go by NCCL or the build has none. */
+enum status comm_device_open_stores(struct kernels *k, struct comm *rows, struct comm *inner, size_t most,
+                                    struct comm **out);
+
 /* Of the device, whichever way; of the host at most. What NCCL takes for itself is not known here. */
 size_t comm_device_bytes(const struct kernels *k, int size, size_t most);
 size_t comm_device_host_bytes(int size, size_t most);

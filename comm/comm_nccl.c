@@ -37,6 +37,16 @@ static struct nccl *nccl_of(struct comm *c)
     return (struct nccl *)(void *)c;
 }
 
+struct comm_nccl_team *comm_nccl_team_of(struct comm *c)
+{
+    return nccl_of(c)->team;
+}
+
+struct comm *comm_nccl_inner(struct comm *c)
+{
+    return nccl_of(c)->inner;
+}
+
 static ncclComm_t communicator(const struct nccl *n)
 {
     return n->team->member[n->member];

@@ -17,4 +17,8 @@
 enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *whole, int part, size_t most,
                            struct comm **out);
 
+/* What others need who queue on the same stream for the ranks of a comm opened here. */
+struct comm_nccl_team *comm_nccl_team_of(struct comm *c);
+struct comm *comm_nccl_inner(struct comm *c);
+
 #endif

@@ -155,8 +155,7 @@ static enum status look(struct comm_nccl_team *team, bool *busy)
     return STATUS_OK;
 }
 
-/* Until NCCL has done what the host asked it for. */
-static enum status follow(struct comm_nccl_team *team, const char *what)
+enum status comm_nccl_team_follow(struct comm_nccl_team *team, const char *what)
 {
     struct pause pause;
     enum status status;
@@ -194,6 +193,13 @@ static enum status replayed(void *owner, int exchanges)
     return comm_nccl_team_end(team);
 }
 
+static enum status ask_guard(struct comm_nccl_team *team, bool waits)
+{
+    enum status status = team->guard.look ? team->guard.look(team->guard.owner, waits) : STATUS_OK;
+
+    return status == STATUS_OK ? STATUS_OK : given_up(team, status);
+}
+
 /* Until the stream is empty: what cuda_device does instead of a wait that nothing could end. */
 static enum status settle(void *owner)
 {
@@ -211,11 +217,13 @@ static enum status settle(void *owner)
         status = pause_round(&pause);
         if (status != STATUS_OK)
             status = given_up(team, status);
+        else
+            status = ask_guard(team, true);
     }
     wait_close(&pause.wait);
     if (status == STATUS_OK && error != cudaSuccess)
         return cuda_device_error(error, "cudaStreamQuery");
-    return status;
+    return status == STATUS_OK ? ask_guard(team, false) : status;
 }
 
 /* -- begin and end --- */
@@ -273,7 +281,7 @@ static enum status connect_ranks(struct comm_nccl_team *team, struct comm *inner
     result = ncclCommInitRankConfig(&team->member[0], inner->size, id, inner->rank, &config);
     if (result != ncclSuccess && result != ncclInProgress)
         return comm_nccl_team_error(team, 0, result, "ncclCommInitRankConfig");
-    return follow(team, "connecting the ranks");
+    return comm_nccl_team_follow(team, "connecting the ranks");
 }
 
 enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device,
@@ -305,7 +313,7 @@ enum status comm_nccl_team_split(struct comm_nccl_team *team, int part, int key)
     result = ncclCommSplit(team->member[0], part, key, &team->member[1], &config);
     if (result != ncclSuccess && result != ncclInProgress)
         return comm_nccl_team_error(team, 0, result, "ncclCommSplit");
-    return follow(team, "splitting the ranks");
+    return comm_nccl_team_follow(team, "splitting the ranks");
 }
 
 void comm_nccl_team_leave(struct comm_nccl_team *team, int member)
@@ -322,7 +330,7 @@ void comm_nccl_team_leave(struct comm_nccl_team *team, int member)
     }
     result = ncclCommFinalize(team->member[member]);
     if ((result != ncclSuccess && result != ncclInProgress) ||
-        follow(team, "leaving the others") != STATUS_OK) {
+        comm_nccl_team_follow(team, "leaving the others") != STATUS_OK) {
         abort_all(team);
         return;
     }
@@ -362,7 +370,7 @@ enum status comm_nccl_team_begin(struct comm_nccl_team *team, const char *name, 
 
 enum status comm_nccl_team_end(struct comm_nccl_team *team)
 {
-    TRY(follow(team, "queueing a call"));
+    TRY(comm_nccl_team_follow(team, "queueing a call"));
     if (team->device->recording) { /* an event of a recording could not be asked for */
         team->device->exchanges++;
         return STATUS_OK;

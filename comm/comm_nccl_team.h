@@ -31,8 +31,16 @@ struct comm_nccl_call {
     int least, most; /* of them */
 };
 
+/* Whoever queues kernels that wait for other ranks: asked while the host waits for the stream, and once more
+ * (waits false) when all is done. */
+struct comm_nccl_guard {
+    enum status (*look)(void *owner, bool waits); /* NULL: nobody */
+    void *owner;
+};
+
 struct comm_nccl_team {
     struct cuda_device *device;
+    struct comm_nccl_guard guard;
     struct cuda_record *record;                /* whose graphs hold calls of the communicators */
     int rank, size;                            /* of the whole */
     ncclComm_t member[COMM_NCCL_TEAM_MEMBERS]; /* the whole, a part of it; NULL: none */
@@ -58,6 +66,9 @@ void comm_nccl_team_close(struct comm_nccl_team *team);
  * host; the end waits until NCCL has put everything on the stream. */
 enum status comm_nccl_team_begin(struct comm_nccl_team *team, const char *name, struct comm_nccl_call **call);
 enum status comm_nccl_team_end(struct comm_nccl_team *team);
+
+/* Until NCCL has done what the host asked it for: "splitting the ranks". */
+enum status comm_nccl_team_follow(struct comm_nccl_team *team, const char *what);
 
 /* A failure of NCCL on a communicator: aborts the team, and says what was under way. */
 enum status comm_nccl_team_error(struct comm_nccl_team *team, int member, ncclResult_t result,

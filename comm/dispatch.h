@@ -22,8 +22,10 @@
 #include "eplb/replicas.h"
 #include "kernels/kernels.h"
 
-/* auto: once to each node where ranks stand on several nodes and a row has several experts */
-enum dispatch_way { DISPATCH_AUTO, DISPATCH_DIRECT, DISPATCH_NODE_ONCE };
+/* auto: once to each node where ranks stand on several nodes and a row has several experts; by stores:
+ * direct, and what goes in fixed places (comm/dispatch_fixed) is stored straight into the memory of other
+ * devices */
+enum dispatch_way { DISPATCH_AUTO, DISPATCH_DIRECT, DISPATCH_NODE_ONCE, DISPATCH_LSA };
 
 struct dispatch {
     struct grid *grid;

@@ -7,6 +7,7 @@
 #include "comm/comm_shared.h"
 #include "comm/comm_device.h"
 #include "kernels/counting.h"
+#include "kernels/cuda/cuda_plan.h"
 
 #include <string.h>
 
@@ -61,6 +62,13 @@ static void trial_close(struct trial *t)
     arena_close(&t->engine.arena);
 }
 
+/* --dispatch lsa: the window and where those of all ranks are. */
+static void plan_windows(struct budget_rank *r, const struct engine *e, const struct kernels *real)
+{
+    r->windows = cuda_plan_window_bytes(e->grid.ranks, DISPATCH_FIXED_BYTES);
+    r->exchanges += r->windows + kernels_piece_bytes(real, (size_t)e->grid.ranks * sizeof(char *));
+}
+
 /* Exchanges and the backend's own; where its memory is apart, also what lies on the host. */
 static void plan_exchanges(struct budget_rank *r, const struct engine *e, const struct budget_place *place)
 {
@@ -76,6 +84,8 @@ static void plan_exchanges(struct budget_rank *r, const struct engine *e, const 
               comm_device_host_bytes(e->grid.tensor, group);
     r->exchanges = comm_device_bytes(place->real, e->grid.ranks, world) +
                    comm_device_bytes(place->real, e->grid.tensor, group);
+    if (e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1)
+        plan_windows(r, e, place->real);
 }
 
 /* What is free, as engine_size_cache would find it, when `taken` bytes of a rank's memory are not. */

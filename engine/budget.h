@@ -19,6 +19,7 @@ struct budget_rank {
     size_t cache;     /* keys and values */
     size_t buffers;   /* of a step, in the backend's memory */
     size_t exchanges; /* of the comms, shared with the node or not */
+    size_t windows;   /* of exchanges, what NCCL takes of a device beside the backend's one allocation */
     size_t backend;   /* of a backend whose memory is apart, for itself */
     size_t host;      /* of the host's memory, where the backend's is apart; in no sum */
     size_t tables;    /* names and places of tensors, page tables; on rank 0 room for logits; part of `host`

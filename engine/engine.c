@@ -233,6 +233,15 @@ enum status engine_save(const struct engine *e)
     return placement_file_write(e->options.placement_file, &e->config, e->fingerprint, &e->placement);
 }
 
+/* Small steps by stores into the memory of other devices. */
+static enum status connect_stores(struct engine *e)
+{
+    TRY(comm_device_open_stores(e->kernels, e->apart[0], e->grid.world, DISPATCH_FIXED_BYTES, &e->apart[2]));
+    log_line(LOG_INFO, "rows of small steps go to experts by stores into the memory of other GPUs");
+    e->grid.rows = e->apart[2];
+    return STATUS_OK;
+}
+
 /* Rows that lie in the backend's own memory. */
 static enum status connect_devices(struct engine *e)
 {
@@ -246,12 +255,14 @@ static enum status connect_devices(struct engine *e)
                  strcmp(e->apart[0]->kind, "nccl") == 0 ? "by NCCL" : "through host memory");
     e->grid.rows = e->apart[0];
     e->grid.group_rows = e->apart[1];
-    return STATUS_OK;
+    return e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1 ? connect_stores(e) : STATUS_OK;
 }
 
 enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k)
 {
     e->kernels = k;
+    if (e->options.ways.dispatch == DISPATCH_LSA && !k->apart)
+        return FAIL(STATUS_UNAVAILABLE, "--dispatch lsa is for rows on GPUs, and the backend is %s", k->name);
     TRY(grid_open(&e->grid, world, group, e->options.tensor, e->options.expert_ranks));
     if (k->apart)
         TRY(connect_devices(e));
@@ -267,7 +278,11 @@ enum status engine_prepare(struct engine *e)
 
     TRY(kv_cache_open(&e->kv, &e->arena, e->kernels, &e->config, e->weights.kv_heads.count, e->pages,
                       o->max_sequences, e->max_positions));
-    return open_buffers(e);
+    TRY(open_buffers(e));
+    if (o->ways.dispatch == DISPATCH_LSA && (e->grid.ranks == 1 || !e->model.experts.fixed.possible))
+        log_line(LOG_WARN, "--dispatch lsa has no effect: %s",
+                 e->grid.ranks == 1 ? "one rank sends nothing" : "no step's rows go in fixed places");
+    return STATUS_OK;
 }
 
 enum status engine_measure(struct engine *e)
@@ -282,7 +297,7 @@ void engine_close(struct engine *e)
     model_close(&e->model);
     kv_cache_close(&e->kv);
     weights_close(&e->weights);
-    for (int i = 1; i >= 0; i--)
+    for (int i = 2; i >= 0; i--)
         if (e->apart[i])
             e->apart[i]->close(e->apart[i]);
     tensor_set_close(&e->tensors);

@@ -55,11 +55,11 @@ struct engine {
     struct score score; /* where tokens are scored */
     struct batch batch;
     struct kernels *kernels; /* not owned */
-    struct comm
-        *apart[2];        /* exchanges of rows for a backend whose memory is apart: world, group; else NULL */
-    int pages;            /* of a data group's pool */
-    int max_positions;    /* of a request */
-    uint64_t fingerprint; /* of configuration and tensor headers: equal on all ranks of a run */
+    struct comm *apart[3]; /* exchanges of rows for a backend whose memory is apart: world, group; else NULL;
+                              world by stores, if it was asked for */
+    int pages;             /* of a data group's pool */
+    int max_positions;     /* of a request */
+    uint64_t fingerprint;  /* of configuration and tensor headers: equal on all ranks of a run */
 };
 
 enum status engine_read(struct engine *e, const struct engine_options *options);

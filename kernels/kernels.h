@@ -309,6 +309,12 @@ struct kernels {
     enum status (*open_exchange)(struct kernels *k, struct comm *inner, struct comm *whole, int part,
                                  size_t most, struct comm **out);
 
+    /* The same exchanges as `rows`, which was opened so by all ranks, is not owned and is closed later; but
+     * where all ranks send all others as many bytes, a multiple of 4, and no more than `most` arrive at one,
+     * they store them into each other's memory. Collective, and refused by all ranks alike:
+     * STATUS_UNAVAILABLE says what is in the way. NULL: the build has none. */
+    enum status (*open_stores)(struct kernels *k, struct comm *rows, size_t most, struct comm **out);
+
     /* -- memory: taken at start, given back by close
      * ------------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
 #include "launch/options.h"
 
 #include "comm/comm_device.h"
+#include "comm/dispatch.h"
 #include "launch/options_balancer.h"
 #include "launch/options_value.h"
 
@@ -386,6 +387,17 @@ static enum status check_together(const struct options *o)
     if (o->enforce_eager && (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU))
         return FAIL(STATUS_USAGE, "--enforce-eager is for steps on GPUs, but --backend is %s",
                     o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
+    if (o->dispatch == DISPATCH_LSA &&
+        (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU))
+        return FAIL(STATUS_USAGE, "--dispatch lsa is for rows on GPUs, but --backend is %s",
+                    o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
+    if (o->dispatch == DISPATCH_LSA && o->device_exchange == COMM_DEVICE_HOST)
+        return FAIL(STATUS_USAGE, "--dispatch lsa needs NCCL, but --device-exchange is host");
+    if (o->dispatch == DISPATCH_LSA &&
+        (o->trace_routes || o->balancer.dispatch == REPLICAS_FLOW || o->balancer.dispatch == REPLICAS_FEWEST))
+        return FAIL(STATUS_USAGE,
+                    "--dispatch lsa has no effect with %s, which needs all counts in every step",
+                    o->trace_routes ? "--trace-routes" : "--eplb-dispatch flow or fewest");
     if (o->trace_routes && !o->trace)
         return FAIL(STATUS_USAGE, "--trace-routes needs --trace FILE");
     return o->command == OPTIONS_GENERATE ? check_output(o) : STATUS_OK;

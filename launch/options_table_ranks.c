@@ -22,8 +22,11 @@ static const struct options_word comms[] = {
 static const struct options_word exchanges[] = {
     {"auto", COMM_DEVICE_AUTO}, {"nccl", COMM_DEVICE_NCCL}, {"host", COMM_DEVICE_HOST}, {NULL, 0}};
 
-static const struct options_word dispatches[] = {
-    {"auto", DISPATCH_AUTO}, {"direct", DISPATCH_DIRECT}, {"node-once", DISPATCH_NODE_ONCE}, {NULL, 0}};
+static const struct options_word dispatches[] = {{"auto", DISPATCH_AUTO},
+                                                 {"direct", DISPATCH_DIRECT},
+                                                 {"node-once", DISPATCH_NODE_ONCE},
+                                                 {"lsa", DISPATCH_LSA},
+                                                 {NULL, 0}};
 
 static const struct options_row rows[] = {
     {.name = "tensor-parallel-size",
@@ -73,15 +76,17 @@ static const struct options_row rows[] = {
      .help = "how rows go from GPU to GPU; nccl: by NCCL; host: through pinned host memory and --comm, for "
              "machines where NCCL does not work; auto: nccl where the build has it"},
     {.name = "dispatch",
-     .value = "auto|direct|node-once",
+     .value = "auto|direct|node-once|lsa",
      .type = OPTIONS_WORD,
      .words = dispatches,
      .preset = "auto",
      .field = OPTIONS_FIELD(dispatch),
      .commands = OPTIONS_PLANNING,
-     .help = "how rows go to their experts; direct: each to every rank that holds one; node-once: once to "
-             "each node that holds one, and copied there; auto: node-once where ranks stand on several nodes "
-             "and a token has several experts"},
+     .help =
+         "how rows go to their experts; direct: each to every rank that holds one; node-once: once to "
+         "each node that holds one, and copied there; lsa: direct, and in small steps stored straight into "
+         "the memory of the other GPUs, which all must be joined by NVLink (never yet run on a real one); "
+         "auto: node-once where ranks stand on several nodes and a token has several experts, never lsa"},
     {.name = "node-size",
      .value = "N",
      .type = OPTIONS_WHOLE,

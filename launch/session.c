@@ -155,7 +155,7 @@ static enum status plan_in(struct session *s, struct arena *arena, size_t *bytes
                     (double)b.place.memory / 1048576, PAGE_ROWS, (double)b.page_bytes / 1024,
                     o->kv_cache_memory > 0 ? "--kv-cache-memory" : "--gpu-memory-utilization");
     s->pages = b.pages;
-    *bytes = budget_total(&b.rank[s->process.rank]);
+    *bytes = budget_total(&b.rank[s->process.rank]) - b.rank[s->process.rank].windows;
     return STATUS_OK;
 }
 

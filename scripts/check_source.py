@@ -54,7 +54,7 @@ MPI_FILES = ("comm/comm_mpi*", "comm/comm_shared*", "comm/comm_nccl*", "comm/mpi
 # Names that only some files of the floors may say: (pattern in code without comments and strings, what it is, files).
 CONFINED = (
     (r"\bP?MPI_\w+", "MPI", MPI_FILES),
-    (r"\bnccl[A-Z]\w*", "NCCL", ("comm/comm_nccl*",)),
+    (r"\bnccl[A-Z]\w*", "NCCL", ("comm/comm_nccl*", "kernels/cuda/cuda_lsa_domain*", "kernels/cuda/gpu.cuh")),
     (r"\b(?:cuda|cublas)[A-Z]\w*", "CUDA", ("kernels/cuda/*", "comm/comm_nccl*")),
     (r"(?<![.>\w])(?:secure_)?getenv(?=\s*\()", "reading the environment", ("launch/options*",)),
     (r"(?<![.>\w])(?:exit|quick_exit)(?=\s*\()", "ending the process", ("launch/main.c",)),

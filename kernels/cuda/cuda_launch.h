@@ -7,6 +7,7 @@
 #ifndef CUDA_LAUNCH_H
 #define CUDA_LAUNCH_H
 
+#include "kernels/cuda/cuda_plan.h"
 #include "kernels/kernels.h"
 
 #include <cuda_runtime_api.h>
@@ -72,6 +73,49 @@ cudaError_t cuda_choose_candidates(struct matrix logits, int keep, float *values
 cudaError_t cuda_deal_rows(const struct deal *d, cudaStream_t s);
 cudaError_t cuda_deal_group(struct matrix arrivals, int width, int slots, int32_t *order, int32_t *first,
                             cudaStream_t s);
+
+/* -- cuda_lsa.cu -------------------------------------------------------------------------------------------
+ */
+
+/* Rows that the ranks of a domain, whose devices reach each other's memory, store into each other's windows.
+ * A window is CUDA_LSA_PLACES places [ranks, bytes] for what each rank sends, then flags
+ * [CUDA_LSA_PLACES, ranks, CUDA_LSA_CHUNKS]. Exchanges are numbered alike on all ranks, each one more than
+ * that before. */
+enum {
+    CUDA_LSA_PLACES = CUDA_PLAN_WINDOW_PLACES,
+    CUDA_LSA_CHUNKS = CUDA_PLAN_WINDOW_CHUNKS,
+    CUDA_LSA_RANKS = 128
+};
+
+struct cuda_lsa {
+    char *const *window; /* [ranks] of each rank, as this device reaches it */
+    size_t place;        /* bytes, a multiple of 16 */
+    int rank, ranks;
+};
+
+/* What has become of a chunk of a rank's rows: an int32_t in pinned memory. A state only gets worse, but that
+ * who is late may still come. */
+enum cuda_lsa_state { CUDA_LSA_WELL, CUDA_LSA_LATE, CUDA_LSA_MISSING, CUDA_LSA_OTHER_SIZE };
+
+/* Nanoseconds of waiting after which a rank's rows are late, and after which they are given up. */
+struct cuda_lsa_patience {
+    uint64_t late, most;
+};
+
+/* Where in a window the rows of an exchange lie. */
+static inline size_t cuda_lsa_place_at(size_t place, uint64_t number)
+{
+    return (size_t)(number % CUDA_LSA_PLACES) * place;
+}
+
+/* rows [ranks, bytes] go to all ranks, this one too; bytes is a multiple of 4. */
+cudaError_t cuda_lsa_push(struct cuda_lsa lsa, const void *rows, size_t bytes, uint64_t number,
+                          cudaStream_t s);
+
+/* Until rows of all ranks are here. state [ranks, CUDA_LSA_CHUNKS]; a chunk once missing is not waited for
+ * again. */
+cudaError_t cuda_lsa_wait(struct cuda_lsa lsa, size_t bytes, uint64_t number,
+                          struct cuda_lsa_patience patience, volatile int32_t *state, cudaStream_t s);
 
 /* -- cuda_multiply.cu --------------------------------------------------------------------------------------
  */

@@ -25,6 +25,23 @@ enum status cuda_plan_weight(struct kernels *k, struct weight *w, enum dtype dty
     return STATUS_OK;
 }
 
+size_t cuda_plan_place_bytes(size_t most)
+{
+    return (most + 15) / 16 * 16;
+}
+
+size_t cuda_plan_flag_bytes(int ranks)
+{
+    return (size_t)CUDA_PLAN_WINDOW_PLACES * CUDA_PLAN_WINDOW_CHUNKS * (size_t)ranks * sizeof(uint32_t);
+}
+
+size_t cuda_plan_window_bytes(int ranks, size_t most)
+{
+    size_t bytes = CUDA_PLAN_WINDOW_PLACES * cuda_plan_place_bytes(most) + cuda_plan_flag_bytes(ranks);
+
+    return (bytes + CUDA_PLAN_WINDOW_STEP - 1) / CUDA_PLAN_WINDOW_STEP * CUDA_PLAN_WINDOW_STEP;
+}
+
 size_t cuda_plan_own_bytes(bool exact)
 {
     return CUDA_PLAN_RING_BYTES + CUDA_PLAN_TABLES_BYTES + CUDA_PLAN_RECORD_BYTES +

@@ -25,6 +25,9 @@ enum {
     CUDA_PLAN_TURN_ROWS = 1 << 13,    /* of a table */
     CUDA_PLAN_ROW_ELEMENTS = 1 << 18, /* most inputs of a weight */
     CUDA_PLAN_ELEMENT_STEP = 32,      /* rows of a weight are padded to so many inputs */
+    CUDA_PLAN_WINDOW_PLACES = 3,      /* for rows that others store here: cuda_lsa.cu */
+    CUDA_PLAN_WINDOW_CHUNKS = 8,      /* of a rank's rows in a place, each with a flag */
+    CUDA_PLAN_WINDOW_STEP = 2 << 20,  /* what NCCL rounds a window up to */
 };
 
 /* Elements from one row of a weight to the next. */
@@ -38,6 +41,11 @@ enum status cuda_plan_weight(struct kernels *k, struct weight *w, enum dtype dty
 
 /* Bytes of the device that the backend takes for itself when it is opened, `exact` without cuBLAS. */
 size_t cuda_plan_own_bytes(bool exact);
+
+/* Of the device: a window for up to `most` bytes that arrive from `ranks` ranks, a place of it, its flags. */
+size_t cuda_plan_window_bytes(int ranks, size_t most);
+size_t cuda_plan_place_bytes(size_t most);
+size_t cuda_plan_flag_bytes(int ranks);
 
 /* Fills a table that is asked for sizes and never computes, of a device with `total` bytes that nobody else
  * uses. */

@@ -75,6 +75,40 @@ template <int N> static __device__ __forceinline__ void cp_async_wait(void)
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
+/* A flag that another device raises: whoever reads it as raised also reads what was written before. */
+static __device__ __forceinline__ uint32_t ld_acquire_sys(const uint32_t *p)
+{
+    uint32_t v;
+
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+
+/* Raises such a flag: for all that this thread has written, and its block before a barrier. */
+static __device__ __forceinline__ void st_release_sys(uint32_t *p, uint32_t v)
+{
+    asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+
+/* Nanoseconds since some moment, the same one in all of a kernel. */
+static __device__ __forceinline__ uint64_t device_nanoseconds(void)
+{
+    uint64_t now;
+
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
+
+#ifdef GPU_LSA
+#include <nccl_device.h>
+
+/* Where memory of a window lies at rank `peer` of the domain. */
+static __device__ __forceinline__ void *lsa_pointer(ncclWindow_t window, size_t offset, int peer)
+{
+    return ncclGetLsaPointer(window, offset, peer);
+}
+#endif
+
 static __device__ __forceinline__ void ldmatrix_x4(uint32_t r[4], const void *row)
 {
     uint32_t s = (uint32_t)__cvta_generic_to_shared(row);

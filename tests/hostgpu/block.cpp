@@ -4,7 +4,10 @@
  *
  * Threads run one at a time and change only at barriers and warp primitives; in which order is drawn from the
  * seed. What a real device would do wrongly now and then is an error here every time: a barrier that not all
- * threads reach, a warp primitive whose mask does not fit, shared memory that nobody wrote (it is NaN). */
+ * threads reach, a warp primitive whose mask does not fit, shared memory that nobody wrote (it is NaN).
+ *
+ * A kernel runs in parts: when all threads that can run have only asked, again and again, for what another
+ * stream or process writes, the rest of the device has its turn, as it would beside them. */
 #include "fibre.h"
 #include "hostgpu.h"
 #include "runtime.h"
@@ -15,7 +18,7 @@
 #include <deque>
 
 enum { WARP = 32, MEETINGS = 4, VALUE_BYTES = 32, SHARED_BYTES = 227 * 1024, SHARED_ALIGN = 16 };
-enum { SPINS_MOST = 50000000, SYNCWARP = 9 };
+enum { SYNCWARP = 9 };
 
 struct block;
 
@@ -52,7 +55,7 @@ struct shared_variable {
 struct kernel {
     dim3 grid, block;
     size_t shared;
-    const std::function<void()> *body;
+    std::function<void()> body;
 };
 
 struct block {
@@ -70,19 +73,29 @@ struct block {
     uint16_t barrier_epoch;
 };
 
+/* A kernel between its first and its last part. */
+struct hostgpu_run {
+    kernel of;
+    const char *name;
+    std::vector<uint32_t> order; /* of the blocks */
+    size_t next;                 /* of them */
+    int live;                    /* blocks that have begun and not ended */
+    std::deque<fibre *> runnable;
+    size_t spins; /* of threads that asked in vain, since one got on */
+    bool greedy;  /* what became runnable last runs first: one warp gets as far ahead as barriers allow */
+};
+
 hostgpu_thread *hostgpu_self;
 
 static fibre *current;
-static std::deque<fibre *> runnable;
-static uint64_t spins;
-static bool greedy; /* what became runnable last runs first: one warp gets as far ahead as barriers allow */
+static hostgpu_run *running;
 
 static void make_runnable(fibre *f)
 {
-    if (greedy)
-        runnable.push_front(f);
+    if (running->greedy)
+        running->runnable.push_front(f);
     else
-        runnable.push_back(f);
+        running->runnable.push_back(f);
 }
 
 static void resume(fibre *f)
@@ -112,7 +125,7 @@ static void thread_main(void)
     fibre_entered();
     fibre *f = current;
 
-    (*f->block->of->body)();
+    f->block->of->body();
     if (!f->copies.empty())
         hostgpu_fail("exits with cp.async copies not waited for");
     f->done = true;
@@ -138,7 +151,7 @@ extern "C" int hostgpu_barrier(int predicate, const char *site)
         b->result = b->count;
         b->count = 0;
         b->barrier_epoch++;
-        spins = 0;
+        running->spins = 0;
         for (int i : b->order)
             make_runnable(b->fibres[i]);
     }
@@ -207,7 +220,7 @@ static meeting *meet(unsigned mask, const void *value, int bytes, int kind, cons
     m->bytes = bytes;
     m->here |= 1u << lane;
     if (m->here == mask) {
-        spins = 0;
+        running->spins = 0;
         if (kind == SYNCWARP)
             b->warp_epoch[warp]++;
         for (int i : b->order)
@@ -256,9 +269,8 @@ extern "C" void hostgpu_warp_gather(unsigned mask, const void *value, int bytes,
 
 extern "C" void hostgpu_yield(void)
 {
-    if (++spins > SPINS_MOST)
-        hostgpu_fail("no progress: threads spin for ever");
-    runnable.push_back(current);
+    running->spins++;
+    running->runnable.push_back(current);
     pause_here();
 }
 
@@ -403,31 +415,50 @@ static bool after_thread(const char *name, fibre *f)
     return true;
 }
 
-void hostgpu_block_run(const char *name, dim3 grid, dim3 threads, size_t shared,
-                       const std::function<void()> &body)
+std::shared_ptr<hostgpu_run> hostgpu_block_begin(const char *name, dim3 grid, dim3 threads, size_t shared,
+                                                 const std::function<void()> &body)
 {
-    kernel k = {grid, threads, shared, &body};
+    auto run = std::make_shared<hostgpu_run>();
     size_t blocks = (size_t)grid.x * grid.y * grid.z;
-    std::vector<uint32_t> order(blocks);
-    size_t next = 0;
-    int live = 0;
 
+    run->of = {grid, threads, shared, body};
+    run->name = name;
+    run->order.resize(blocks);
     for (size_t i = 0; i < blocks; i++)
-        order[i] = (uint32_t)i;
+        run->order[i] = (uint32_t)i;
     for (size_t i = blocks - 1; i > 0; i--)
-        std::swap(order[i], order[hostgpu_random((uint32_t)i + 1)]);
-    spins = 0;
-    greedy = hostgpu_random(2) != 0;
-    while (next < blocks || live > 0) {
-        for (; next < blocks && live < hostgpu_settings_get().resident; live++)
-            start_block(&k, order[next++]);
-        if (runnable.empty())
-            hostgpu_fail("%s: deadlock: some threads wait for others that will never come", name);
-        if (live > 1)
-            std::swap(runnable[0], runnable[hostgpu_random((uint32_t)std::min<size_t>(runnable.size(), 64))]);
-        fibre *f = runnable.front();
-        runnable.pop_front();
-        resume(f);
-        live -= after_thread(name, f);
+        std::swap(run->order[i], run->order[hostgpu_random((uint32_t)i + 1)]);
+    run->greedy = hostgpu_random(2) != 0;
+    return run;
+}
+
+/* One thread as far as its next barrier or question. */
+static void step(hostgpu_run *run)
+{
+    std::deque<fibre *> &runnable = run->runnable;
+
+    if (runnable.empty())
+        hostgpu_fail("%s: deadlock: some threads wait for others that will never come", run->name);
+    if (run->live > 1)
+        std::swap(runnable[0], runnable[hostgpu_random((uint32_t)std::min<size_t>(runnable.size(), 64))]);
+    fibre *f = runnable.front();
+    runnable.pop_front();
+    resume(f);
+    if (f->done)
+        run->spins = 0;
+    run->live -= after_thread(run->name, f);
+}
+
+bool hostgpu_block_part(hostgpu_run *run)
+{
+    running = run;
+    run->spins = 0;
+    while (run->next < run->order.size() || run->live > 0) {
+        for (; run->next < run->order.size() && run->live < hostgpu_settings_get().resident; run->live++)
+            start_block(&run->of, run->order[run->next++]);
+        step(run);
+        if (run->spins > run->runnable.size())
+            return false;
     }
+    return true;
 }

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <functional>
 #include <type_traits>
@@ -165,23 +166,10 @@ static inline int atomicAdd(int *p, int v)
 {
     return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
-static inline void __threadfence_system(void)
-{
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
 static inline void __nanosleep(unsigned nanoseconds)
 {
     (void)nanoseconds;
     hostgpu_yield();
-}
-static inline uint32_t ld_acquire_sys(const uint32_t *p)
-{
-    hostgpu_yield();
-    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-}
-static inline void st_release_sys(uint32_t *p, uint32_t v)
-{
-    __atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
 
 /* -- the twins of gpu.cuh's inline PTX ---------------------------------------------------------------------
@@ -198,6 +186,31 @@ static inline uint4 ld_stream16(const void *p)
     hostgpu_aligned(p, 16, "ld.global.v4");
     return *(const uint4 *)p;
 }
+
+/* Flags between devices. A part of the kernel ends when all that its threads do is to ask for them. */
+static inline uint32_t ld_acquire_sys(const uint32_t *p)
+{
+    hostgpu_aligned(p, 4, "ld.acquire");
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+
+static inline void st_release_sys(uint32_t *p, uint32_t v)
+{
+    hostgpu_aligned(p, 4, "st.release");
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+
+static inline uint64_t device_nanoseconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Where memory of a window lies at rank `peer` of the domain. */
+void *hostgpu_lsa_pointer(const void *window, size_t offset, int peer);
+#define lsa_pointer(window, offset, peer) hostgpu_lsa_pointer(window, offset, peer)
 
 static inline void hostgpu_copy16(void *to, const void *from)
 {

@@ -87,6 +87,27 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     return cudaSuccess;
 }
 
+cudaError_t hostgpu_memory_share(void **out, size_t bytes, int file)
+{
+    std::lock_guard<std::recursive_mutex> held(hostgpu_lock());
+    size_t mapped = bytes + 2 * (size_t)PAGE;
+
+    if (cudaError_t error = hostgpu_capture_forbids())
+        return error;
+    if (device_used + bytes > hostgpu_memory_bytes())
+        return cudaErrorMemoryAllocation;
+    char *base = (char *)mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED ||
+        mmap(base + PAGE, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
+        return cudaErrorMemoryAllocation;
+    hostgpu_poison(base + PAGE, bytes);
+    allocations()[(uintptr_t)base + PAGE] = {bytes, true, base, mapped};
+    count(bytes);
+    hostgpu_race_memory(base + PAGE, bytes, false);
+    *out = base + PAGE;
+    return cudaSuccess;
+}
+
 static cudaError_t give_back(void *p, bool device)
 {
     if (!p)
@@ -151,7 +172,7 @@ bool hostgpu_memory_find(const void *p, uintptr_t *start, uintptr_t *end)
 {
     const allocation *a = find(p, start);
 
-    if (!a || !a->device)
+    if (!a)
         return false;
     *end = *start + a->bytes;
     return true;

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <nccl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -23,6 +24,14 @@
 #include <string>
 
 enum { LONGEST_PROGRESS = 3 };
+
+void nccl_work_follow(ncclComm *c, const char *call, std::function<ncclResult_t()> what)
+{
+    if (c->under_way)
+        hostgpu_fail("nccl: %s while a call is in progress", call);
+    c->progress = (int)hostgpu_random(LONGEST_PROGRESS);
+    c->under_way = std::move(what);
+}
 
 static int group_depth;
 static std::vector<std::shared_ptr<work>> group;
@@ -126,9 +135,12 @@ extern "C" ncclResult_t ncclGroupEnd(void)
 
 /* -- communicators --- */
 
+/* HOSTGPU_NCCL: another version than the headers'. */
 extern "C" ncclResult_t ncclGetVersion(int *version)
 {
-    *version = NCCL_VERSION_CODE;
+    const char *other = getenv("HOSTGPU_NCCL");
+
+    *version = other ? atoi(other) : NCCL_VERSION_CODE;
     return ncclSuccess;
 }
 
@@ -175,12 +187,6 @@ static ncclResult_t meet(ncclComm *c)
     return c->shared->joined == c->size ? ncclSuccess : ncclInProgress;
 }
 
-static void follow(ncclComm *c, std::function<ncclResult_t()> what)
-{
-    c->progress = (int)hostgpu_random(LONGEST_PROGRESS);
-    c->under_way = std::move(what);
-}
-
 static ncclResult_t begin(ncclComm_t *out, int size, const char *name, int rank, const ncclConfig_t *config)
 {
     if (size < 1 || size > RANKS || rank < 0 || rank >= size)
@@ -197,7 +203,7 @@ static ncclResult_t begin(ncclComm_t *out, int size, const char *name, int rank,
     if (!config->commName || config->commName == (const char *)NCCL_CONFIG_UNDEF_PTR)
         hostgpu_fail("nccl: a communicator without a name");
     nccl_work_comms().push_back(c);
-    follow(c, [c] { return meet(c); });
+    nccl_work_follow(c, "ncclCommInitRankConfig", [c] { return meet(c); });
     *out = c;
     return ncclInProgress;
 }
@@ -238,8 +244,6 @@ extern "C" ncclResult_t ncclCommSplit(ncclComm_t c, int color, int key, ncclComm
     held lock;
     auto copy = std::make_shared<ncclConfig_t>(*config);
 
-    if (c->under_way)
-        hostgpu_fail("nccl: ncclCommSplit while a call is in progress");
     if (color < 0 && color != NCCL_SPLIT_NOCOLOR)
         hostgpu_fail("nccl: ncclCommSplit with color %d", color);
     *out = nullptr;
@@ -247,7 +251,7 @@ extern "C" ncclResult_t ncclCommSplit(ncclComm_t c, int color, int key, ncclComm
     c->shared->split[c->rank].color[c->splits % 2] = color;
     c->shared->split[c->rank].key[c->splits % 2] = key;
     c->shared->split[c->rank].round.store(c->splits, std::memory_order_release);
-    follow(c, [=] { return divide(c, out, color, copy.get()); });
+    nccl_work_follow(c, "ncclCommSplit", [=] { return divide(c, out, color, copy.get()); });
     return ncclInProgress;
 }
 
@@ -299,16 +303,14 @@ extern "C" ncclResult_t ncclCommFinalize(ncclComm_t c)
 {
     held lock;
 
-    if (c->under_way)
-        hostgpu_fail("nccl: ncclCommFinalize while a call is in progress");
-    c->finalized = true;
-    follow(c, [c] {
+    nccl_work_follow(c, "ncclCommFinalize", [c] {
         if (c->issued != c->finished) {
             hostgpu_advance();
             return ncclInProgress;
         }
         return ncclSuccess;
     });
+    c->finalized = true;
     return ncclInProgress;
 }
 
@@ -319,6 +321,8 @@ extern "C" ncclResult_t ncclCommDestroy(ncclComm_t c)
     if (!c->finalized || c->under_way)
         hostgpu_fail("nccl: ncclCommDestroy of %s, which is not finalized", c->name.c_str());
     check_graphs(c, "ncclCommDestroy");
+    if (c->windows != 0)
+        hostgpu_fail("nccl: ncclCommDestroy of %s, which has windows", c->name.c_str());
     for (int r = 0; r < c->size; r++) {
         nccl_pipe &p = nccl_work_pipe(c, r, c->rank);
 

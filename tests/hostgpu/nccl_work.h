@@ -16,7 +16,7 @@
 #include <atomic>
 #include <string>
 
-enum { RANKS = 64, TEXT = 400 };
+enum { RANKS = 64, TEXT = 400, NAME = 64 };
 
 enum call { SEND, ALL_GATHER, BROADCAST };
 
@@ -29,6 +29,7 @@ struct header {
 /* What the ranks of a communicator share. */
 struct board {
     std::atomic<int> joined, left;
+    std::atomic<int> mapped;   /* ranks that have mapped the windows of all */
     std::atomic<int> stopped;  /* two ranks disagree: text tells */
     std::atomic<int> deserter; /* 1 + the rank that aborted first */
     char text[TEXT];
@@ -37,6 +38,11 @@ struct board {
         std::atomic<uint32_t> round;
         int color[2], key[2]; /* of this round and the one before, which others may still read */
     } split[RANKS];
+    struct {
+        std::atomic<uint32_t> round;
+        uint64_t bytes;
+        char name[NAME];
+    } window[RANKS]; /* that a rank registers */
     nccl_pipe pipes[];
 };
 
@@ -68,10 +74,14 @@ struct ncclComm {
     bool blocking = true, aborted = false, finalized = false;
     uint64_t collectives = 0, issued = 0, finished = 0;
     std::vector<uint64_t> sent, received;
-    uint32_t splits = 0;
+    uint32_t splits = 0, windows = 0;
     int progress = 0;                        /* questions until what is under way is done */
     std::function<ncclResult_t()> under_way; /* ncclInProgress: not yet */
 };
+
+/* The call of the host that is now under way: it is done after some questions for errors, when `what` says
+ * so. Ends the process when another one is. */
+void nccl_work_follow(ncclComm *c, const char *call, std::function<ncclResult_t()> what);
 
 /* All that were opened and not destroyed. */
 std::vector<ncclComm *> &nccl_work_comms(void);

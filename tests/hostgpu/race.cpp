@@ -5,7 +5,9 @@
  * The compiler puts a call beside every access; the functions it calls are these, the compiler's own runtime
  * is not linked. Of every two bytes the last write and two reads are remembered. Accesses are ordered of one
  * block: by __syncthreads, of one warp also by __syncwarp; of two blocks of one kernel: never; of two
- * operations, or an operation and the host: by streams, events and waiting, as a vector clock says. Two that
+ * operations, or an operation and the host: by streams, events and waiting, as a vector clock says; and by a
+ * flag: what its writer did before it released the flag, with its block before a barrier, is before what its
+ * reader does after it acquired it, its block after a barrier, and its stream in later operations. Two that
  * are not ordered, one of them a write, not both atomic, are a race, whatever order was run. */
 #include "race.h"
 #include "runtime.h"
@@ -96,6 +98,88 @@ void hostgpu_race_memory(void *p, size_t bytes, bool shared)
     ranges()[start] = {start, bytes, shared, (struct cell *)cells};
 }
 
+/* -- flags --- */
+
+/* The last that was released at a place: by whom, and what it had seen of other operations. */
+struct release {
+    visit by;
+    hostgpu_clock seen;
+};
+
+static std::map<uintptr_t, release> &releases(void)
+{
+    static auto *all = new std::map<uintptr_t, release>;
+    return *all;
+}
+
+/* Who has acquired, and of whom; for each pair of streams and each block that released. */
+struct acquired {
+    visit by, of;
+};
+
+static std::map<std::pair<uint8_t, std::pair<uint8_t, uint32_t>>, std::vector<acquired>> &acquisitions(void)
+{
+    static auto *all = new std::map<std::pair<uint8_t, std::pair<uint8_t, uint32_t>>, std::vector<acquired>>;
+    return *all;
+}
+
+/* In one block: is what `a` does before what `b` does, by the barriers of the block? */
+static bool before_in_block(const visit &a, const visit &b)
+{
+    return a.thread == b.thread || a.barrier < b.barrier;
+}
+
+/* Did `before` come before a release that was acquired before `now`? */
+static bool ordered_by_flag(const visit &before, const visit &now)
+{
+    auto found = acquisitions().find({now.stream, {before.stream, before.block}});
+
+    if (found == acquisitions().end())
+        return false;
+    for (const acquired &a : found->second) {
+        bool there = before.operation == a.of.operation && before_in_block(before, a.of);
+        bool here = now.operation > a.by.operation || (now.operation == a.by.operation &&
+                                                       now.block == a.by.block && before_in_block(a.by, now));
+
+        if (there && here)
+            return true;
+    }
+    return false;
+}
+
+static void note_release(const void *p, const visit &now, const hostgpu_clock *seen)
+{
+    release r = {now, *seen};
+
+    r.seen[now.stream] = now.operation - 1; /* of its own operation only this thread's part is known */
+    releases()[(uintptr_t)p] = r;
+}
+
+/* What the releasing stream had done before counts from now on for all of this stream; what its operation
+ * did, as the barriers say. */
+static void note_acquisition(const void *p, const visit &now, hostgpu_clock *seen)
+{
+    auto found = releases().find((uintptr_t)p);
+
+    if (found == releases().end())
+        return;
+    const release &r = found->second;
+    if (seen->size() < r.seen.size())
+        seen->resize(r.seen.size());
+    for (size_t i = 0; i < r.seen.size(); i++)
+        (*seen)[i] = std::max((*seen)[i], r.seen[i]);
+    auto &known = acquisitions()[{now.stream, {r.by.stream, r.by.block}}];
+    uint32_t newest = known.empty() ? 0 : known.front().of.operation;
+    if (r.by.operation < newest)
+        return; /* of an older operation, all of which the newer one had seen */
+    if (r.by.operation > newest)
+        known.clear();
+    for (const acquired &a : known)
+        if (a.by.operation == now.operation && a.by.block == now.block && a.by.thread == now.thread)
+            return;
+    known.push_back({now, r.by});
+}
+
 /* Did `before` happen before what runs here now? */
 static bool ordered(const visit &before, const visit &now, const hostgpu_clock *seen)
 {
@@ -110,7 +194,8 @@ static bool ordered(const visit &before, const visit &now, const hostgpu_clock *
             return true;
         return before.thread / WARP == now.thread / WARP && before.warp < now.warp;
     }
-    return seen && before.stream < seen->size() && (*seen)[before.stream] >= before.operation;
+    return (seen && before.stream < seen->size() && (*seen)[before.stream] >= before.operation) ||
+           ordered_by_flag(before, now);
 }
 
 static void describe(const visit &a)
@@ -160,7 +245,10 @@ static void check_cell(const range *r, size_t i, bool write, const visit &now, c
     c.write = now;
 }
 
-static void check(const volatile void *p, size_t bytes, bool write, bool atomic, const void *from)
+/* order: of an atomic access, as the compiler numbers it; PLAIN: it is none. */
+enum { PLAIN = -1 };
+
+static void check(const volatile void *p, size_t bytes, bool write, int order, const void *from)
 {
     uintptr_t at = (uintptr_t)p;
 
@@ -179,15 +267,19 @@ static void check(const volatile void *p, size_t bytes, bool write, bool atomic,
                  here.barrier,
                  here.warp,
                  (uint8_t)here.stream,
-                 atomic};
+                 order != PLAIN};
     size_t end = std::min(at + bytes - r->start, r->bytes);
     for (size_t i = (at - r->start) / GRAIN; i * GRAIN < end; i++)
         check_cell(r, i, write, now, here.seen);
+    if (here.in_kernel && write && order == __ATOMIC_RELEASE)
+        note_release((const void *)at, now, here.seen);
+    if (here.in_kernel && !write && order == __ATOMIC_ACQUIRE)
+        note_acquisition((const void *)at, now, here.seen);
 }
 
 void hostgpu_race_access(const void *p, size_t bytes, bool write, const void *from)
 {
-    check(p, bytes, write, false, from);
+    check(p, bytes, write, PLAIN, from);
 }
 
 /* -- calls of the C library that gcc does not accompany -----------------------------------------------------
@@ -197,14 +289,14 @@ void hostgpu_race_access(const void *p, size_t bytes, bool write, const void *fr
 
 extern "C" void *race_memcpy(void *to, const void *from, size_t bytes)
 {
-    check(from, bytes, false, false, FROM);
-    check(to, bytes, true, false, FROM);
+    check(from, bytes, false, PLAIN, FROM);
+    check(to, bytes, true, PLAIN, FROM);
     return memcpy(to, from, bytes);
 }
 
 extern "C" void *race_memset(void *p, int value, size_t bytes)
 {
-    check(p, bytes, true, false, FROM);
+    check(p, bytes, true, PLAIN, FROM);
     return memset(p, value, bytes);
 }
 
@@ -214,35 +306,35 @@ extern "C" void *race_memset(void *p, int value, size_t bytes)
 #define ACCESSES(bytes)                                                                                      \
     void __tsan_read##bytes(void *p)                                                                         \
     {                                                                                                        \
-        check(p, bytes, false, false, FROM);                                                                 \
+        check(p, bytes, false, PLAIN, FROM);                                                                 \
     }                                                                                                        \
     void __tsan_write##bytes(void *p)                                                                        \
     {                                                                                                        \
-        check(p, bytes, true, false, FROM);                                                                  \
+        check(p, bytes, true, PLAIN, FROM);                                                                  \
     }                                                                                                        \
     void __tsan_unaligned_read##bytes(void *p)                                                               \
     {                                                                                                        \
-        check(p, bytes, false, false, FROM);                                                                 \
+        check(p, bytes, false, PLAIN, FROM);                                                                 \
     }                                                                                                        \
     void __tsan_unaligned_write##bytes(void *p)                                                              \
     {                                                                                                        \
-        check(p, bytes, true, false, FROM);                                                                  \
+        check(p, bytes, true, PLAIN, FROM);                                                                  \
     }
 
 #define ATOMICS(bits, type)                                                                                  \
-    type __tsan_atomic##bits##_load(const volatile type *p, int)                                             \
+    type __tsan_atomic##bits##_load(const volatile type *p, int order)                                       \
     {                                                                                                        \
-        check(p, sizeof(type), false, true, FROM);                                                           \
+        check(p, sizeof(type), false, order, FROM);                                                          \
         return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                         \
     }                                                                                                        \
-    void __tsan_atomic##bits##_store(volatile type *p, type v, int)                                          \
+    void __tsan_atomic##bits##_store(volatile type *p, type v, int order)                                    \
     {                                                                                                        \
-        check(p, sizeof(type), true, true, FROM);                                                            \
+        check(p, sizeof(type), true, order, FROM);                                                           \
         __atomic_store_n(p, v, __ATOMIC_SEQ_CST);                                                            \
     }                                                                                                        \
-    type __tsan_atomic##bits##_fetch_add(volatile type *p, type v, int)                                      \
+    type __tsan_atomic##bits##_fetch_add(volatile type *p, type v, int order)                                \
     {                                                                                                        \
-        check(p, sizeof(type), true, true, FROM);                                                            \
+        check(p, sizeof(type), true, order, FROM);                                                           \
         return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                   \
     }
 
@@ -267,11 +359,11 @@ void __tsan_atomic_thread_fence(int)
 }
 void __tsan_read_range(void *p, size_t bytes)
 {
-    check(p, bytes, false, false, FROM);
+    check(p, bytes, false, PLAIN, FROM);
 }
 void __tsan_write_range(void *p, size_t bytes)
 {
-    check(p, bytes, true, false, FROM);
+    check(p, bytes, true, PLAIN, FROM);
 }
 void *__tsan_memcpy(void *to, const void *from, size_t bytes)
 {

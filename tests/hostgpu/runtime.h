@@ -34,7 +34,7 @@ struct hostgpu_place {
     uint16_t thread = 0;            /* in its block */
     uint16_t barrier = 0, warp = 0; /* epochs: how many the thread has passed */
     bool in_kernel = false;
-    const hostgpu_clock *seen = nullptr; /* what happened before */
+    hostgpu_clock *seen = nullptr; /* what happened before */
 };
 
 hostgpu_place &hostgpu_here(void);
@@ -52,6 +52,7 @@ struct hostgpu_operation {
     std::function<void()> hurry; /* makes what it waits for happen first, in lazy order */
     std::shared_ptr<hostgpu_clock> host_seen;
     std::function<hostgpu_operation()> anew = {}; /* what every launch of a graph queues in its place */
+    std::function<bool()> part = {}; /* in place of run: false as long as there is more of it to come */
 };
 
 /* Appends to a stream. Nothing runs at the call unless the order by chance or by wish says so. */
@@ -88,15 +89,20 @@ const hostgpu_settings &hostgpu_settings_get(void);
 cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, const char *name,
                                  std::function<void()> run);
 
-/* A kernel of `grid` blocks, run to its end. */
-void hostgpu_block_run(const char *name, dim3 grid, dim3 block, size_t shared,
-                       const std::function<void()> &body);
+/* A kernel of `grid` blocks, and a part of it: true when it has come to its end, false when all its threads
+ * wait for what somebody else writes. */
+struct hostgpu_run;
+std::shared_ptr<hostgpu_run> hostgpu_block_begin(const char *name, dim3 grid, dim3 block, size_t shared,
+                                                 const std::function<void()> &body);
+bool hostgpu_block_part(hostgpu_run *run);
 
 /* Memory: ends the process when [p, p + bytes) is not one allocation of the device (or of the host). */
 void hostgpu_memory_check(const void *p, size_t bytes, bool device, const char *what);
 size_t hostgpu_memory_bytes(void); /* of the device */
+/* Memory of the device, whole pages, that other processes have too: `bytes` of a file. */
+cudaError_t hostgpu_memory_share(void **out, size_t bytes, int file);
 bool hostgpu_memory_is_device(const void *p, size_t bytes);
-/* The device's allocation that holds p; false: there is none. */
+/* The allocation that holds p and that the device reaches, pinned memory too; false: there is none. */
 bool hostgpu_memory_find(const void *p, uintptr_t *start, uintptr_t *end);
 void hostgpu_poison(void *p, size_t bytes); /* NaN in float, bf16 and half */
 

@@ -97,7 +97,8 @@ static bool ready(const CUstream_st *s)
     return !s->queue.empty() && (!s->queue.front().ready || s->queue.front().ready());
 }
 
-static void run_head(CUstream_st *s)
+/* False when the operation waits for somebody else and is not done: it stays at the head. */
+static bool run_head(CUstream_st *s)
 {
     hostgpu_operation operation = std::move(s->queue.front());
     hostgpu_place &here = hostgpu_here();
@@ -113,6 +114,12 @@ static void run_head(CUstream_st *s)
     here.stream = s->number + 1;
     here.operation = (uint32_t)s->done + 1;
     here.seen = &s->seen;
+    bool done = !operation.part || operation.part();
+    if (!done) {
+        here = before;
+        s->queue.push_front(std::move(operation));
+        return false;
+    }
     if (hostgpu_settings_get().trace)
         fprintf(stderr, "hostgpu: stream %d operation %llu: %s\n", s->number, (unsigned long long)s->done,
                 operation.what);
@@ -120,6 +127,7 @@ static void run_head(CUstream_st *s)
         operation.run();
     here = before;
     s->done++;
+    return true;
 }
 
 bool hostgpu_advance(void)
@@ -130,10 +138,8 @@ bool hostgpu_advance(void)
     for (size_t i = 0; i < count; i++) {
         CUstream_st *s = streams()[(from + i) % count];
 
-        if (ready(s)) {
-            run_head(s);
+        if (ready(s) && run_head(s))
             return true;
-        }
     }
     return false;
 }
@@ -176,8 +182,8 @@ void hostgpu_push(cudaStream_t stream, hostgpu_operation operation)
     s->queue.push_back(std::move(operation));
     s->pushed++;
     if (hostgpu_settings_get().order == HOSTGPU_EAGER)
-        while (ready(s))
-            run_head(s);
+        while (ready(s) && run_head(s)) {
+        }
     else if (hostgpu_settings_get().order == HOSTGPU_RANDOM)
         for (uint32_t n = hostgpu_random(3); n > 0; n--)
             hostgpu_advance();
@@ -186,10 +192,8 @@ void hostgpu_push(cudaStream_t stream, hostgpu_operation operation)
 static bool step_towards(CUstream_st *s)
 {
     if (hostgpu_settings_get().order == HOSTGPU_LAZY) {
-        if (ready(s)) {
-            run_head(s);
+        if (ready(s) && run_head(s))
             return true;
-        }
         if (!s->queue.empty() && s->queue.front().hurry) {
             s->queue.front().hurry();
             return true;
@@ -243,16 +247,22 @@ void hostgpu_capture_set(cudaStream_t stream, CUgraph_st *graph)
 /* -- the CUDA interface ------------------------------------------------------------------------------------
  */
 
-cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
-                                 std::function<void()> run)
+/* Can a kernel be launched so? */
+static cudaError_t check_launch(dim3 grid, dim3 block, size_t shared)
 {
     size_t threads = (size_t)block.x * block.y * block.z;
 
     if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
         grid.y > 65535 || grid.z > 65535)
         return cudaErrorInvalidConfiguration;
-    if (shared > 227 * 1024)
-        return cudaErrorInvalidValue;
+    return shared > 227 * 1024 ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
+                                 std::function<void()> run)
+{
+    if (cudaError_t error = check_launch(grid, block, shared))
+        return error;
     hostgpu_push(s, {name, std::move(run), nullptr, nullptr, nullptr});
     return cudaSuccess;
 }
@@ -260,8 +270,21 @@ cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStrea
 extern "C" cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
                                       std::function<void()> body)
 {
-    return hostgpu_launch_whole(grid, block, shared, s, name,
-                                [=] { hostgpu_block_run(name, grid, block, shared, body); });
+    if (cudaError_t error = check_launch(grid, block, shared))
+        return error;
+    auto anew = [=]() -> hostgpu_operation {
+        auto run = std::make_shared<std::shared_ptr<hostgpu_run>>(); /* begins with the first part */
+        auto part = [=] {
+            *run = *run ? *run : hostgpu_block_begin(name, grid, block, shared, body);
+            return hostgpu_block_part(run->get());
+        };
+
+        return {name, nullptr, nullptr, nullptr, nullptr, {}, part};
+    };
+    hostgpu_operation operation = anew();
+    operation.anew = anew;
+    hostgpu_push(s, operation);
+    return cudaSuccess;
 }
 
 extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)

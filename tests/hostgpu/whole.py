@@ -35,6 +35,8 @@ class Program:
         self.program, self.mpiexec, self.module = program, mpiexec, module
         told = subprocess.run([program, "--version"], capture_output=True, timeout=60, check=True).stdout.decode()
         self.exchange = "host" if "nccl       no" in told else "nccl"
+        version = re.search(r"nccl +(\d+)\.(\d+)", told)
+        self.windows = version is not None and (int(version[1]), int(version[2])) >= (2, 28)
 
     def run(self, ranks, *options, text="", order="random", seed=1):
         """What it wrote to stdout; the test ends if it failed."""
@@ -327,10 +329,10 @@ REFUSALS = (
 )
 
 
-def start(program, ranks, backend, *each, cache="--kv-cache-memory=1M", **environment):
+def start(program, ranks, backend, *each, cache="--kv-cache-memory=1M", more=(), **environment):
     """One token on ranks that are each put behind its own words of `each`; (exit code, stderr)."""
     options = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--input", "jsonl", "--backend", backend,
-               "--cuda-module", program.module, "--max-num-batched-tokens", "16", *([cache] if cache else [])]
+               "--cuda-module", program.module, "--max-num-batched-tokens", "16", *([cache] if cache else []), *more]
     command = [program.mpiexec, "-n", str(ranks), *options]
     if each:
         command = [program.mpiexec]
@@ -427,10 +429,31 @@ def faults(program):
            "NCCL is aborted; under way: a recorded step, 4 exchanges of all layers, with 2 ranks from " in told, told)
 
 
+def lsa(program):
+    """Rows stored from device to device: the same tokens; a rank that stands still is named; refused where it cannot work."""
+    options = ("--dispatch", "lsa")
+    if not program.windows:
+        print("skipped: lsa (this build has no NCCL, or one without windows)")
+        sys.exit(77)
+    code, told = start(program, 2, "cuda", HOSTGPU_NCCL="22903", more=options)
+    expect("another NCCL than that of the build is refused", code == 69 and "--dispatch lsa needs the NCCL that" in told, told)
+    code, told = start(program, 4, "cuda", HOSTGPU_LSA="2", more=options)
+    expect("a domain of some ranks is refused", code == 69 and "the GPUs of 2 of the 4 ranks reach" in told, told)
+    for more in (("--backend", "cpu"), ("--device-exchange", "host"), ("--eplb-dispatch", "flow")):
+        code, told = start(program, 2, "cuda", more=(*options, *more))
+        expect(f"{more} with it is refused", code == 64 and "--dispatch lsa" in told, told)
+    check_model(program, "llama4_b", *options, *MOVING)
+    check_model(program, "qwen3moe_a", *options, layouts=LAYOUTS[::2])
+    code, told = ends(program, signal.SIGSTOP, *options)
+    expect("a rank that stands still is named, and the call", code != 0 and "rank 2" in told and
+           "under way: exchange by stores, the " in told, told)
+
+
 def memory(program):
     """A plan says to the byte what a run then takes of every device, all at once; --gpu-memory-utilization is a share of all its
     memory. Piece by piece the same is taken, so nothing is planned that is not."""
-    for ranks, name, *layout in ((1, "llama4_b"), (2, "qwen3moe_fp8block"), (2, "mixtral_f16", "-tp", "2"), (2, "olmoe", "--exact", *MOVING)):
+    for ranks, name, *layout in ((1, "llama4_b"), (2, "qwen3moe_fp8block"), (2, "mixtral_f16", "-tp", "2"),
+                                  (2, "olmoe", "--exact", *MOVING, *(("--dispatch", "lsa") if program.windows else ()))):
         common = ["--model", str(GOLDEN / name), "--backend", "cuda", "--cuda-module", program.module, *layout,
                   "--max-num-batched-tokens", "64", "--max-num-seqs", "4"]
         for how in (["--kv-cache-memory", "3M"], ["--gpu-memory-utilization", "0.36"], ["--gpu-memory-utilization", "0.3575", PIECES]):
@@ -445,7 +468,7 @@ def memory(program):
             how = [words for words in how if words != PIECES]
             plan = subprocess.run([*command, "--dry-run"], stdin=subprocess.DEVNULL, capture_output=True, env=environment,
                                   timeout=120, check=False).stdout.decode()
-            many = r"\d+" if PIECES in command else "1"
+            many = r"\d+" if PIECES in command else "2" if "lsa" in command else "1" # beside a window of NCCL's
             taken = sorted(int(n) for n in re.findall(rf"hostgpu: (\d+) bytes of the device at most, in {many} allocations", told))
             ask = ["inspect", *common, *how, "--ranks", str(ranks), "--memory", str(400 << 20), "--json"]
             inspected = json.loads(subprocess.run([program.program, *ask], capture_output=True, check=True).stdout)["plans"][0]
@@ -466,7 +489,7 @@ def memory(program):
            in told, told)
 
 
-CASES = {case.__name__: case for case in (faults, graphs, families, balancer, nodes, waits, products, lowering, exact, fallback, selftest, devices, memory)}
+CASES = {case.__name__: case for case in (faults, graphs, families, balancer, nodes, waits, products, lowering, exact, fallback, selftest, devices, memory, lsa)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:

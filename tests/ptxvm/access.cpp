@@ -318,6 +318,15 @@ static void nothing(ptx_warp &w, const ptx_instruction &i, uint32_t lanes)
     (void)w, (void)i, (void)lanes;
 }
 
+/* Nanoseconds of the device. */
+static void read_timer(ptx_warp &w, const ptx_instruction &i, uint32_t lanes)
+{
+    uint64_t now = device_nanoseconds();
+
+    for (; lanes != 0; lanes &= lanes - 1)
+        set(w, i, 0, __builtin_ctz(lanes), now);
+}
+
 void ptx_access_register(void)
 {
     register_moves();
@@ -331,4 +340,5 @@ void ptx_access_register(void)
                              "fence.acq_rel.sys", "fence.sc.gpu", "fence.sc.sys"})
         ptx_opcode_add(name, {"", nothing, PTX_PLAIN, {}});
     ptx_opcode_add("nanosleep.u32", {"w", nothing, PTX_PLAIN, {}});
+    ptx_opcode_add("mov.u64.globaltimer", {"d", read_timer, PTX_PLAIN, {}});
 }

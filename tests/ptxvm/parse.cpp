@@ -367,6 +367,10 @@ static void read_instruction(parser &p, const std::string &text)
     }
     std::string opcode = words_of(rest)[0];
     std::vector<std::string> operands = split(rest.substr(opcode.size()));
+    if (operands.size() == 2 && operands[1] == "%globaltimer") {
+        operands.pop_back(); /* no cell holds it: it is another at every reading */
+        opcode += ".globaltimer";
+    }
     const std::vector<ptx_opcode> *forms = ptx_opcode_forms(opcode);
 
     if (!forms)

@@ -1,0 +1,311 @@
+/* comm_nccl_lsa.c - exchanges of equal sizes by stores into the memory of the other ranks' devices
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "comm/comm_nccl_lsa.h"
+
+#include "comm/comm_nccl.h"
+#include "comm/comm_nccl_team.h"
+#include "comm/watch.h"
+#include "engine/base/arena.h"
+#include "kernels/cuda/cuda_launch.h"
+#include "kernels/cuda/cuda_lsa_domain.h"
+
+#include <string.h>
+
+enum { ARENA_BYTES = 64 << 10 };
+
+/* Of the first exchange: the 16 bits of it that a flag holds wrap around soon after, in every run. */
+static const uint64_t FIRST_NUMBER = (1 << 16) - 5;
+
+/* The watchdog gives up much earlier, unless it was told to wait for ever. */
+static const struct cuda_lsa_patience PATIENCE = {.late = UINT64_C(500000000),
+                                                  .most = UINT64_C(600000000000)};
+
+struct lsa {
+    struct comm table; /* first, so that a pointer to the table is one to this */
+    struct arena arena;
+    struct kernels *kernels;
+    struct comm *rows, *inner; /* not owned */
+    struct comm_nccl_team *team;
+    void *memory; /* of the window */
+    ncclWindow_t window;
+    struct cuda_lsa_domain *domain;
+    void *reached;  /* [ranks] of the device: their windows */
+    int32_t *state; /* [ranks, CUDA_LSA_CHUNKS] pinned */
+    struct cuda_lsa lsa;
+    uint64_t number; /* of the next exchange */
+};
+
+static struct lsa *lsa_of(struct comm *c)
+{
+    return (struct lsa *)(void *)c;
+}
+
+static ncclComm_t communicator(const struct lsa *l)
+{
+    return l->team->member[0];
+}
+
+static cudaStream_t stream(const struct lsa *l)
+{
+    return l->team->device->stream;
+}
+
+/* -- calls --- */
+
+/* Every rank sends every rank as much, in words, and there is room for it. */
+static bool fits(const struct lsa *l, const size_t *bytes)
+{
+    size_t pairs = (size_t)l->table.size * (size_t)l->table.size;
+
+    for (size_t i = 1; i < pairs; i++)
+        if (bytes[i] != bytes[0])
+            return false;
+    return bytes[0] > 0 && bytes[0] % 4 == 0 && bytes[0] <= l->lsa.place / (size_t)l->table.size;
+}
+
+/* Rows stay until the second next exchange by stores, so at least until the second next call of any kind. */
+static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
+{
+    struct lsa *l = lsa_of(c);
+    struct comm_nccl_call *call;
+
+    if (!fits(l, bytes))
+        return l->rows->exchange(l->rows, mine, bytes, arrivals);
+    TRY(comm_nccl_team_begin(l->team, "exchange by stores", &call));
+    call->peers = c->size - 1;
+    call->least = c->rank == 0 ? 1 : 0;
+    call->most = c->rank == c->size - 1 ? c->size - 2 : c->size - 1;
+    CUDA_TRY(cuda_lsa_push(l->lsa, mine, bytes[0], l->number, stream(l)));
+    CUDA_TRY(cuda_lsa_wait(l->lsa, bytes[0], l->number, PATIENCE, l->state, stream(l)));
+    *arrivals = (char *)l->memory + cuda_lsa_place_at(l->lsa.place, l->number);
+    l->number++;
+    return comm_nccl_team_end(l->team);
+}
+
+static enum status broadcast(struct comm *c, int root, const void *data, size_t *bytes, const void **out)
+{
+    struct comm *rows = lsa_of(c)->rows;
+
+    return rows->broadcast(rows, root, data, bytes, out);
+}
+
+static enum status all_gather(struct comm *c, const void *mine, const size_t *bytes, const void **all)
+{
+    struct comm *rows = lsa_of(c)->rows;
+
+    return rows->all_gather(rows, mine, bytes, all);
+}
+
+static enum status gather(struct comm *c, int root, const void *mine, const size_t *bytes, const void **all)
+{
+    struct comm *rows = lsa_of(c)->rows;
+
+    return rows->gather(rows, root, mine, bytes, all);
+}
+
+static enum status reduce(struct comm *c, enum comm_operation operation, int64_t *values, int count)
+{
+    struct comm *rows = lsa_of(c)->rows;
+
+    return rows->reduce(rows, operation, values, count);
+}
+
+/* -- waits --- */
+
+/* The worst of what has become of a rank's chunks. */
+static int32_t state_of(const struct lsa *l, int rank)
+{
+    int32_t worst = CUDA_LSA_WELL;
+
+    for (int i = 0; i < CUDA_LSA_CHUNKS; i++) {
+        int32_t state = *(volatile int32_t *)&l->state[(ptrdiff_t)rank * CUDA_LSA_CHUNKS + i];
+
+        worst = state > worst ? state : worst;
+    }
+    return worst;
+}
+
+/* As comm_nccl_guard: whose rows have not come? The watchdog names them. */
+static enum status look(void *owner, bool waits)
+{
+    struct lsa *l = owner;
+    int late[CUDA_LSA_RANKS], count = 0;
+
+    for (int r = 0; r < l->table.size; r++) {
+        int32_t state = state_of(l, r);
+
+        if (state == CUDA_LSA_MISSING)
+            return FAIL(STATUS_UNAVAILABLE, "rows that rank %d was to store here did not come in %llu s", r,
+                        (unsigned long long)(PATIENCE.most / 1000000000));
+        if (state == CUDA_LSA_OTHER_SIZE)
+            return FAIL(STATUS_BUG, "rank %d stores more rows here, or fewer, than this rank stores there",
+                        r);
+        if (state == CUDA_LSA_LATE)
+            late[count++] = r;
+    }
+    if (waits && count > 0)
+        watch_wait_missing(late, count);
+    return STATUS_OK;
+}
+
+/* -- begin and end --- */
+
+/* Others store no more: what they sent has come, as every exchange is waited for. Without a communicator what
+ * was under way is not known, so the window stays until the process ends. */
+static void close_all(struct comm *c)
+{
+    struct lsa *l = lsa_of(c);
+    struct arena arena;
+    bool all_here = true;
+
+    if (!c)
+        return;
+    l->team->guard = (struct comm_nccl_guard){0};
+    if (cuda_device_wait(l->team->device) != STATUS_OK || !communicator(l))
+        all_here = false;
+    cuda_lsa_domain_close(communicator(l), l->domain);
+    if (all_here && l->window) {
+        ncclCommWindowDeregister(communicator(l), l->window);
+        comm_nccl_team_follow(l->team, "closing a window");
+    }
+    if (all_here && l->memory)
+        ncclMemFree(l->memory);
+    if (l->reached)
+        l->kernels->release(l->kernels, l->reached);
+    if (all_here)
+        cudaFreeHost(l->state);
+    arena = l->arena; /* the table lies in it */
+    arena_close(&arena);
+}
+
+/* All ranks got so far? */
+static enum status agree(struct lsa *l, enum status mine)
+{
+    int64_t able = mine == STATUS_OK;
+
+    TRY(l->inner->reduce(l->inner, COMM_MIN, &able, 1));
+    TRY(mine);
+    if (!able)
+        return FAIL(STATUS_UNAVAILABLE, "--dispatch lsa: another rank cannot store rows in this way");
+    return STATUS_OK;
+}
+
+/* Code of devices that knows NCCL's structures fits the library of its own version, and no other for sure. */
+static enum status check_library(const struct lsa *l)
+{
+    int version = 0;
+
+    if (ncclGetVersion(&version) != ncclSuccess)
+        version = 0;
+    if (version != NCCL_VERSION_CODE)
+        return FAIL(STATUS_UNAVAILABLE,
+                    "--dispatch lsa needs the NCCL that this program was built for, %d.%d.%d; installed is "
+                    "%d.%d.%d; use another --dispatch",
+                    NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH, version / 10000, version / 100 % 100, version % 100);
+    if (l->table.size > CUDA_LSA_RANKS)
+        return FAIL(STATUS_UNAVAILABLE, "--dispatch lsa is for at most %d ranks; use another --dispatch",
+                    CUDA_LSA_RANKS);
+    return STATUS_OK;
+}
+
+static enum status take_memory(struct lsa *l)
+{
+    size_t states = (size_t)l->table.size * CUDA_LSA_CHUNKS * sizeof *l->state;
+    ncclResult_t result = ncclMemAlloc(&l->memory, cuda_plan_window_bytes(l->table.size, l->lsa.place));
+
+    if (result != ncclSuccess)
+        return FAIL(STATUS_NO_MEMORY, "--dispatch lsa: a window of %zu bytes: %s",
+                    cuda_plan_window_bytes(l->table.size, l->lsa.place), ncclGetErrorString(result));
+    TRY(l->kernels->alloc(l->kernels, (size_t)l->table.size * sizeof(char *), "windows", &l->reached));
+    CUDA_TRY(cudaMallocHost((void **)&l->state, states));
+    memset(l->state, 0, states);
+    l->lsa.window = l->reached;
+    return STATUS_OK;
+}
+
+/* Each call is collective, and under way until the team has followed it. */
+static enum status open_window(struct lsa *l)
+{
+    size_t bytes = cuda_plan_window_bytes(l->table.size, l->lsa.place);
+    ncclResult_t result =
+        ncclCommWindowRegister(communicator(l), l->memory, bytes, &l->window, NCCL_WIN_COLL_SYMMETRIC);
+
+    if (result != ncclSuccess && result != ncclInProgress)
+        return comm_nccl_team_error(l->team, 0, result, "ncclCommWindowRegister");
+    TRY(comm_nccl_team_follow(l->team, "registering a window"));
+    result = cuda_lsa_domain_open(communicator(l), &l->domain);
+    if (result != ncclSuccess && result != ncclInProgress)
+        return comm_nccl_team_error(l->team, 0, result, "ncclDevCommCreate");
+    return comm_nccl_team_follow(l->team, "asking for the domain");
+}
+
+static enum status check_domain(const struct lsa *l)
+{
+    int size = cuda_lsa_domain_size(l->domain);
+
+    if (size == l->table.size && l->window)
+        return STATUS_OK;
+    return FAIL(STATUS_UNAVAILABLE,
+                "--dispatch lsa: the GPUs of %d of the %d ranks reach each other's memory as NCCL sees it, "
+                "and it must be all; use another --dispatch",
+                l->window ? size : 1, l->table.size);
+}
+
+/* No flag is raised yet, on any rank, before the first exchange. */
+static enum status begin_flags(struct lsa *l)
+{
+    size_t flags = cuda_plan_flag_bytes(l->table.size);
+
+    CUDA_TRY(cudaMemsetAsync((char *)l->memory + CUDA_LSA_PLACES * l->lsa.place, 0, flags, stream(l)));
+    CUDA_TRY(cuda_lsa_domain_reach(l->window, l->reached, l->table.size, stream(l)));
+    return cuda_device_wait(l->team->device);
+}
+
+static enum status open_in(struct lsa *l)
+{
+    TRY(agree(l, check_library(l)));
+    TRY(agree(l, take_memory(l)));
+    TRY(open_window(l));
+    TRY(agree(l, check_domain(l)));
+    TRY(agree(l, begin_flags(l)));
+    l->team->guard = (struct comm_nccl_guard){.look = look, .owner = l};
+    return STATUS_OK;
+}
+
+enum status comm_nccl_lsa_open(struct kernels *k, struct comm *rows, size_t most, struct comm **out)
+{
+    struct arena arena;
+    struct lsa *l;
+    enum status status;
+
+    TRY(arena_open(&arena, "exchanges by stores", ARENA_BYTES));
+    status = arena_take_array(&arena, 1, sizeof *l, "exchanges by stores", &l);
+    if (status != STATUS_OK) {
+        arena_close(&arena);
+        return status;
+    }
+    /* Not recordable: kernels are told the number of their exchange. */
+    *l = (struct lsa){.table = {.kind = "lsa",
+                                .rank = rows->rank,
+                                .size = rows->size,
+                                .broadcast = broadcast,
+                                .all_gather = all_gather,
+                                .gather = gather,
+                                .exchange = exchange,
+                                .reduce = reduce,
+                                .close = close_all},
+                      .arena = arena,
+                      .kernels = k,
+                      .rows = rows,
+                      .inner = comm_nccl_inner(rows),
+                      .team = comm_nccl_team_of(rows),
+                      .lsa = {.place = cuda_plan_place_bytes(most), .rank = rows->rank, .ranks = rows->size},
+                      .number = FIRST_NUMBER};
+    status = open_in(l);
+    if (status != STATUS_OK)
+        close_all(&l->table);
+    else
+        *out = &l->table;
+    return status;
+}

@@ -1,0 +1,113 @@
+/* cuda_lsa.cu - kernels that store rows straight into the windows of other ranks, and wait for those of
+ * others
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Exchange n uses place n % 3 of every window, and no barrier is needed before it is written again. A source
+ * writes a place for n + 3 in its push of n + 3, which its stream runs after its wait of n + 2. That wait saw
+ * the flags that the receiver raised in its push of n + 2, which the receiver's stream ran after all that was
+ * queued before it: its wait of n, and whatever read the rows of n up to its call of n + 2. A flag has places
+ * too, so it is not raised for n + 3 before it was read for n, by the same argument.
+ *
+ * A flag holds the number of the exchange, 16 bits of it, and how many words each rank sends, likewise.
+ * Numbers wrap around: what stands in a flag before its turn is of the exchange three numbers before, and the
+ * zeros at the start are of no exchange as long as the first number is not a multiple of 2^16. */
+#include "kernels/cuda/cuda_launch.h"
+#include "kernels/cuda/gpu.cuh"
+
+enum { THREADS = 256, POLL_NANOSECONDS = 100 };
+
+static __device__ __forceinline__ uint32_t flag_word(uint64_t number, size_t bytes)
+{
+    return ((uint32_t)number & 0xffffu) << 16 | ((uint32_t)(bytes / 4) & 0xffffu);
+}
+
+/* The flags [ranks, chunks] of an exchange in a window. */
+static __device__ __forceinline__ uint32_t *flags_of(const struct cuda_lsa &lsa, char *window,
+                                                     uint64_t number)
+{
+    size_t turn = (size_t)(number % CUDA_LSA_PLACES);
+
+    return reinterpret_cast<uint32_t *>(window + CUDA_LSA_PLACES * lsa.place) +
+           turn * (size_t)lsa.ranks * CUDA_LSA_CHUNKS;
+}
+
+/* A block for each chunk of what goes to each rank; all its threads store, then one raises the flag. `unit`
+ * is as wide as the rows' alignment allows. */
+template <class unit>
+static __global__ __launch_bounds__(THREADS) void lsa_push(struct cuda_lsa lsa, const unit *rows,
+                                                           size_t units, uint64_t number)
+{
+    size_t to = blockIdx.y, chunk = blockIdx.x;
+    size_t begin = units * chunk / CUDA_LSA_CHUNKS, end = units * (chunk + 1) / CUDA_LSA_CHUNKS;
+    char *window = lsa.window[to];
+    unit *out =
+        reinterpret_cast<unit *>(window + (number % CUDA_LSA_PLACES) * lsa.place) + (size_t)lsa.rank * units;
+    const unit *in = rows + to * units;
+
+    for (size_t i = begin + threadIdx.x; i < end; i += blockDim.x)
+        out[i] = in[i];
+    __syncthreads();
+    if (threadIdx.x == 0)
+        st_release_sys(flags_of(lsa, window, number) + (size_t)lsa.rank * CUDA_LSA_CHUNKS + chunk,
+                       flag_word(number, units * sizeof(unit)));
+}
+
+/* The flag when it is that of the exchange, or any when it was given up, now or before. */
+static __device__ __forceinline__ uint32_t wait_longer(const uint32_t *flag, uint32_t wanted,
+                                                       const struct cuda_lsa_patience &patience,
+                                                       volatile int32_t *state)
+{
+    uint64_t since = device_nanoseconds();
+    uint32_t word = ~wanted;
+    int32_t told = *state;
+
+    while (told < CUDA_LSA_MISSING && (word = ld_acquire_sys(flag)) >> 16 != wanted >> 16) {
+        uint64_t waited = device_nanoseconds() - since;
+        int32_t now = waited > patience.most   ? CUDA_LSA_MISSING
+                      : waited > patience.late ? CUDA_LSA_LATE
+                                               : CUDA_LSA_WELL;
+
+        if (now > told)
+            *state = told = now;
+        __nanosleep(POLL_NANOSECONDS);
+    }
+    if (told == CUDA_LSA_LATE)
+        *state = CUDA_LSA_WELL;
+    return word;
+}
+
+/* One block, a lane for each flag of this rank's window. */
+static __global__ __launch_bounds__(THREADS) void lsa_wait(struct cuda_lsa lsa, size_t bytes, uint64_t number,
+                                                           struct cuda_lsa_patience patience,
+                                                           volatile int32_t *state)
+{
+    const uint32_t *flags = flags_of(lsa, lsa.window[lsa.rank], number);
+    uint32_t wanted = flag_word(number, bytes), word;
+
+    for (int i = (int)threadIdx.x; i < lsa.ranks * CUDA_LSA_CHUNKS; i += (int)blockDim.x) {
+        word = ld_acquire_sys(flags + i);
+        if (word >> 16 != wanted >> 16)
+            word = wait_longer(flags + i, wanted, patience, state + i);
+        if (word >> 16 == wanted >> 16 && word != wanted)
+            state[i] = CUDA_LSA_OTHER_SIZE;
+    }
+}
+
+cudaError_t cuda_lsa_push(struct cuda_lsa lsa, const void *rows, size_t bytes, uint64_t number,
+                          cudaStream_t s)
+{
+    dim3 grid(CUDA_LSA_CHUNKS, (unsigned)lsa.ranks);
+
+    if (bytes % sizeof(uint4) == 0)
+        return GPU_LAUNCH(lsa_push<uint4>, grid, THREADS, 0, s, lsa, static_cast<const uint4 *>(rows),
+                          bytes / sizeof(uint4), number);
+    return GPU_LAUNCH(lsa_push<unsigned int>, grid, THREADS, 0, s, lsa,
+                      static_cast<const unsigned int *>(rows), bytes / sizeof(unsigned int), number);
+}
+
+cudaError_t cuda_lsa_wait(struct cuda_lsa lsa, size_t bytes, uint64_t number,
+                          struct cuda_lsa_patience patience, volatile int32_t *state, cudaStream_t s)
+{
+    return GPU_LAUNCH(lsa_wait, 1, THREADS, 0, s, lsa, bytes, number, patience, state);
+}
