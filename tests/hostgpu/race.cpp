@@ -43,6 +43,8 @@ struct range {
     size_t bytes;
     bool shared;
     struct cell *cells; /* zeroed pages that cost nothing until they are touched */
+    bool touched;       /* some are */
+    struct visit whole; /* wrote all of it before: for cells that nothing has written since */
 };
 
 static std::mutex &lock(void)
@@ -57,9 +59,9 @@ static std::map<uintptr_t, range> &ranges(void)
     return *all;
 }
 
-static const range *latest;
+static range *latest;
 
-static const range *find(uintptr_t at)
+static range *find(uintptr_t at)
 {
     if (latest && at - latest->start < latest->bytes)
         return latest;
@@ -95,7 +97,7 @@ void hostgpu_race_memory(void *p, size_t bytes, bool shared)
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (cells == MAP_FAILED)
         hostgpu_fail("no memory to watch %zu bytes for races", bytes);
-    ranges()[start] = {start, bytes, shared, (struct cell *)cells};
+    ranges()[start] = {start, bytes, shared, (struct cell *)cells, false, {}};
 }
 
 /* -- flags --- */
@@ -229,9 +231,10 @@ static void report(const range *r, size_t byte, const char *how, const visit &no
 static void check_cell(const range *r, size_t i, bool write, const visit &now, const hostgpu_clock *seen)
 {
     cell &c = r->cells[i];
+    const visit &last = c.write.what ? c.write : r->whole;
 
-    if (!(now.atomic && c.write.atomic) && !ordered(c.write, now, seen))
-        report(r, i * GRAIN, write ? "write after write" : "read after write", now, c.write);
+    if (!(now.atomic && last.atomic) && !ordered(last, now, seen))
+        report(r, i * GRAIN, write ? "write after write" : "read after write", now, last);
     if (!write) {
         /* The first that is not ordered stays, and the newest. */
         c.read[ordered(c.read[0], now, seen) ? 0 : 1] = now;
@@ -255,7 +258,7 @@ static void check(const volatile void *p, size_t bytes, bool write, int order, c
     if (at - (uintptr_t)__builtin_frame_address(0) < LOCAL_BYTES)
         return;
     std::lock_guard<std::mutex> held(lock());
-    const range *r = bytes > 0 ? find(at) : nullptr;
+    range *r = bytes > 0 ? find(at) : nullptr;
     if (!r)
         return;
     const hostgpu_place &here = hostgpu_here();
@@ -269,8 +272,13 @@ static void check(const volatile void *p, size_t bytes, bool write, int order, c
                  (uint8_t)here.stream,
                  order != PLAIN};
     size_t end = std::min(at + bytes - r->start, r->bytes);
-    for (size_t i = (at - r->start) / GRAIN; i * GRAIN < end; i++)
-        check_cell(r, i, write, now, here.seen);
+    if (write && !r->touched && !r->whole.what && at == r->start && bytes >= r->bytes) {
+        r->whole = now; /* memory is zeroed when it is taken: much of it is never seen again */
+    } else {
+        r->touched = true;
+        for (size_t i = (at - r->start) / GRAIN; i * GRAIN < end; i++)
+            check_cell(r, i, write, now, here.seen);
+    }
     if (here.in_kernel && write && order == __ATOMIC_RELEASE)
         note_release((const void *)at, now, here.seen);
     if (here.in_kernel && !write && order == __ATOMIC_ACQUIRE)
