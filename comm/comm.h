@@ -46,6 +46,14 @@ struct comm {
      * from rank 0 first, without gaps. */
     enum status (*exchange)(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals);
 
+    /* As exchange, beside what is queued meanwhile on a backend whose memory is apart: begin comes behind all
+     * that was queued before, and *arrivals can be read by what is queued after its end. Until then `mine`
+     * stays as it is. Other calls may begin between the two, which count for how long arrivals stay valid.
+     * NULL, both: the comm has one way only. */
+    enum status (*exchange_begin)(struct comm *c, const void *mine, const size_t *bytes,
+                                  const void **arrivals);
+    enum status (*exchange_end)(struct comm *c, const void *arrivals);
+
     /* values[i] becomes the sum, least or greatest over all ranks; exact, in place. count <=
      * COMM_REDUCE_LIMIT. */
     enum status (*reduce)(struct comm *c, enum comm_operation operation, int64_t *values, int count);

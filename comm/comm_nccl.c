@@ -26,9 +26,10 @@ struct nccl {
     int member;                  /* of the team */
     size_t most;
     struct layout layout;
-    int32_t *whole_rank;  /* [size] */
-    size_t *out, *in;     /* [size] bytes to and from each rank */
-    void *arrived[PARTS]; /* [most] of the device */
+    int32_t *whole_rank;     /* [size] */
+    size_t *out, *in;        /* [size] bytes to and from each rank */
+    void *arrived[PARTS];    /* [most] of the device */
+    cudaEvent_t here[PARTS]; /* behind an exchange that was begun beside */
     int next;
 };
 
@@ -54,7 +55,7 @@ static ncclComm_t communicator(const struct nccl *n)
 
 static cudaStream_t stream(const struct nccl *n)
 {
-    return n->team->device->stream;
+    return n->team->stream;
 }
 
 static void note_peer(const struct nccl *n, struct comm_nccl_call *call, int rank)
@@ -210,6 +211,32 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
     return send_pairs(n, "exchange", mine, to, n->layout.send_at);
 }
 
+static enum status exchange_begin(struct comm *c, const void *mine, const size_t *bytes,
+                                  const void **arrivals)
+{
+    struct nccl *n = nccl_of(c);
+    int part = n->next;
+    enum status status, back;
+
+    TRY(comm_nccl_team_aside(n->team));
+    status = exchange(c, mine, bytes, arrivals);
+    back = comm_nccl_team_back(n->team, n->here[part]);
+    return status == STATUS_OK ? back : status;
+}
+
+static enum status exchange_end(struct comm *c, const void *arrivals)
+{
+    struct nccl *n = nccl_of(c);
+    int part = 0;
+
+    while (part < PARTS && n->arrived[part] != arrivals)
+        part++;
+    if (part == PARTS)
+        return FAIL(STATUS_BUG, "an exchange ends that did not begin");
+    CUDA_TRY(cudaStreamWaitEvent(n->team->device->stream, n->here[part], 0));
+    return STATUS_OK;
+}
+
 static enum status reduce(struct comm *c, enum comm_operation operation, int64_t *values, int count)
 {
     (void)operation, (void)values;
@@ -227,9 +254,12 @@ static void close_all(struct comm *c)
         comm_nccl_team_close(n->team);
     else if (n->team)
         comm_nccl_team_leave(n->team, n->member);
-    for (int i = 0; i < PARTS; i++)
+    for (int i = 0; i < PARTS; i++) {
         if (n->arrived[i])
             n->kernels->release(n->kernels, n->arrived[i]);
+        if (n->here[i])
+            cudaEventDestroy(n->here[i]);
+    }
     arena = n->arena; /* the table lies in it */
     arena_close(&arena);
 }
@@ -243,8 +273,10 @@ static enum status take_memory(struct nccl *n)
     TRY(arena_take_array(&n->arena, size, sizeof *n->whole_rank, "ranks", &n->whole_rank));
     TRY(arena_take_array(&n->arena, size, sizeof *n->out, "bytes to ranks", &n->out));
     TRY(arena_take_array(&n->arena, size, sizeof *n->in, "bytes from ranks", &n->in));
-    for (int i = 0; i < PARTS; i++)
+    for (int i = 0; i < PARTS; i++) {
         TRY(n->kernels->alloc(n->kernels, n->most, "rows that arrive", &n->arrived[i]));
+        CUDA_TRY(cudaEventCreateWithFlags(&n->here[i], cudaEventDisableTiming));
+    }
     return STATUS_OK;
 }
 
@@ -305,6 +337,8 @@ enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *w
                                  .all_gather = all_gather,
                                  .gather = gather,
                                  .exchange = exchange,
+                                 .exchange_begin = exchange_begin,
+                                 .exchange_end = exchange_end,
                                  .reduce = reduce,
                                  .close = close_all},
                        .arena = arena,

@@ -200,7 +200,15 @@ static enum status ask_guard(struct comm_nccl_team *team, bool waits)
     return status == STATUS_OK ? STATUS_OK : given_up(team, status);
 }
 
-/* Until the stream is empty: what cuda_device does instead of a wait that nothing could end. */
+/* A call beside that nobody has ended, after a failure, counts as well. */
+static cudaError_t ask_streams(const struct comm_nccl_team *team)
+{
+    cudaError_t error = cudaStreamQuery(team->device->stream);
+
+    return error == cudaSuccess ? cudaStreamQuery(team->beside) : error;
+}
+
+/* Until the streams are empty: what cuda_device does instead of a wait that nothing could end. */
 static enum status settle(void *owner)
 {
     struct comm_nccl_team *team = owner;
@@ -210,7 +218,7 @@ static enum status settle(void *owner)
     bool busy;
 
     pause_open(&pause);
-    while (status == STATUS_OK && (error = cudaStreamQuery(team->device->stream)) == cudaErrorNotReady) {
+    while (status == STATUS_OK && (error = ask_streams(team)) == cudaErrorNotReady) {
         status = look(team, &busy);
         if (status != STATUS_OK)
             break;
@@ -289,13 +297,18 @@ enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device 
 {
     int version = 0;
 
-    *team =
-        (struct comm_nccl_team){.device = device, .record = record, .rank = inner->rank, .size = inner->size};
+    *team = (struct comm_nccl_team){.device = device,
+                                    .record = record,
+                                    .stream = device->stream,
+                                    .rank = inner->rank,
+                                    .size = inner->size};
     if (ncclGetVersion(&version) != ncclSuccess)
         version = 0;
     TRY(agree(inner, mine, version));
     for (int i = 0; i < COMM_NCCL_TEAM_RECENT; i++)
         CUDA_TRY(cudaEventCreateWithFlags(&team->done[i], cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&team->before, cudaEventDisableTiming));
+    CUDA_TRY(cudaStreamCreateWithFlags(&team->beside, cudaStreamNonBlocking));
     TRY(connect_ranks(team, inner));
     device->guest = (struct cuda_device_guest){.settle = settle, .replayed = replayed, .owner = team};
     return STATUS_OK;
@@ -347,6 +360,10 @@ void comm_nccl_team_close(struct comm_nccl_team *team)
     for (int i = 0; i < COMM_NCCL_TEAM_RECENT; i++)
         if (team->done[i])
             cudaEventDestroy(team->done[i]);
+    if (team->before)
+        cudaEventDestroy(team->before);
+    if (team->beside)
+        cudaStreamDestroy(team->beside);
     *team = (struct comm_nccl_team){0};
 }
 
@@ -375,7 +392,24 @@ enum status comm_nccl_team_end(struct comm_nccl_team *team)
         team->device->exchanges++;
         return STATUS_OK;
     }
-    CUDA_TRY(cudaEventRecord(team->done[team->called % COMM_NCCL_TEAM_RECENT], team->device->stream));
+    CUDA_TRY(cudaEventRecord(team->done[team->called % COMM_NCCL_TEAM_RECENT], team->stream));
     team->called++;
+    return STATUS_OK;
+}
+
+enum status comm_nccl_team_aside(struct comm_nccl_team *team)
+{
+    if (team->device->recording)
+        return FAIL(STATUS_BUG, "an exchange begins beside a step that is recorded");
+    CUDA_TRY(cudaEventRecord(team->before, team->device->stream));
+    CUDA_TRY(cudaStreamWaitEvent(team->beside, team->before, 0));
+    team->stream = team->beside;
+    return STATUS_OK;
+}
+
+enum status comm_nccl_team_back(struct comm_nccl_team *team, cudaEvent_t done)
+{
+    team->stream = team->device->stream;
+    CUDA_TRY(cudaEventRecord(done, team->beside));
     return STATUS_OK;
 }

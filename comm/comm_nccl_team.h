@@ -42,6 +42,9 @@ struct comm_nccl_team {
     struct cuda_device *device;
     struct comm_nccl_guard guard;
     struct cuda_record *record;                /* whose graphs hold calls of the communicators */
+    cudaStream_t stream;                       /* where calls are queued: the device's, or ... */
+    cudaStream_t beside;                       /* ... this one, between aside and back */
+    cudaEvent_t before;                        /* on the device's stream, what calls beside it come after */
     int rank, size;                            /* of the whole */
     ncclComm_t member[COMM_NCCL_TEAM_MEMBERS]; /* the whole, a part of it; NULL: none */
     bool broken;                               /* aborted */
@@ -69,6 +72,11 @@ enum status comm_nccl_team_end(struct comm_nccl_team *team);
 
 /* Until NCCL has done what the host asked it for: "splitting the ranks". */
 enum status comm_nccl_team_follow(struct comm_nccl_team *team, const char *what);
+
+/* Calls between the two go beside the device's stream, behind what is queued there at aside; `done` is
+ * recorded behind them, and whoever reads what arrived lets the device's stream wait for it. */
+enum status comm_nccl_team_aside(struct comm_nccl_team *team);
+enum status comm_nccl_team_back(struct comm_nccl_team *team, cudaEvent_t done);
 
 /* A failure of NCCL on a communicator: aborts the team, and says what was under way. */
 enum status comm_nccl_team_error(struct comm_nccl_team *team, int member, ncclResult_t result,

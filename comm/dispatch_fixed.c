@@ -39,8 +39,24 @@ int dispatch_fixed_most(const struct dispatch *d, const struct placement *p, boo
     return (int)(places < fitting ? places : fitting);
 }
 
+/* What cohorts cannot have as parts of arrays that the step has anyway. */
+static enum status open_cohorts(struct dispatch_fixed *f, struct arena *arena)
+{
+    struct kernels *k = f->dispatch->kernels;
+    size_t counts = (size_t)f->layers * (size_t)f->slots;
+    void *memory;
+
+    for (int i = 0; i < (f->beside ? DISPATCH_FIXED_COHORTS : 1); i++) {
+        TRY(k->alloc(k, counts * sizeof(int32_t), "rows of slots", &memory));
+        f->cohort[i].counts = memory;
+    }
+    if (!f->beside)
+        return STATUS_OK;
+    return arena_take_array(arena, counts, sizeof *f->other, "rows of slots", &f->other);
+}
+
 enum status dispatch_fixed_open(struct dispatch_fixed *f, struct arena *arena, struct dispatch *d,
-                                const struct placement *p, int most)
+                                const struct placement *p, int most, bool beside)
 {
     struct kernels *k = d->kernels;
     size_t layers = (size_t)p->layers, slots = (size_t)p->slots, ranks = (size_t)p->ranks;
@@ -50,8 +66,9 @@ enum status dispatch_fixed_open(struct dispatch_fixed *f, struct arena *arena, s
                                   .layers = p->layers,
                                   .slots = p->slots,
                                   .max_local = most_local(p),
-                                  .most = most};
-    void *tables, *rank_first, *send, *counts;
+                                  .most = most,
+                                  .beside = beside};
+    void *tables, *rank_first, *send;
 
     *f = open;
     if (!open.possible)
@@ -61,14 +78,13 @@ enum status dispatch_fixed_open(struct dispatch_fixed *f, struct arena *arena, s
     TRY(arena_take_array(arena, ranks * ranks, sizeof *f->bytes, "bytes of places", &open.bytes));
     TRY(k->alloc(k, layers * table * sizeof *f->tables, "where experts lie", &tables));
     TRY(k->alloc(k, (ranks + 1) * sizeof *f->rank_first, "slots of ranks", &rank_first));
-    TRY(k->alloc(k, layers * slots * sizeof *f->counts, "rows of slots", &counts));
     TRY(k->alloc(k, (size_t)most * row_bytes(d), "rows to send", &send));
     open.tables = tables;
     open.rank_first = rank_first;
-    open.counts = counts;
     open.send = (struct matrix){
         .data = send, .rows = most, .columns = deal_width(d->width), .stride = deal_width(d->width)};
     TRY(k->upload(k, rank_first, p->rank_first, (ranks + 1) * sizeof *f->rank_first));
+    TRY(open_cohorts(&open, arena));
     *f = open;
     return STATUS_OK;
 }
@@ -115,8 +131,28 @@ static enum status send_tables(struct dispatch_fixed *f, const struct placement 
     return STATUS_OK;
 }
 
+/* Into halves, of which the first is the longer one, on a rank with few rows too. Both have their part of the
+ * arrays of the whole step. */
+static void cut_rows(struct dispatch_fixed *f, int most_own, int own)
+{
+    struct dispatch *d = f->dispatch;
+    int place = 0;
+
+    f->cohorts = f->beside && most_own >= DISPATCH_FIXED_COHORTS ? DISPATCH_FIXED_COHORTS : 1;
+    for (int i = 0; i < f->cohorts; i++) {
+        struct dispatch_fixed_cohort *part = &f->cohort[i];
+
+        part->own = range_share(own, f->cohorts, i);
+        part->room = range_share(most_own, f->cohorts, i).count * lesser(d->choices, f->max_local);
+        part->first = place;
+        part->places = part->room * d->grid->ranks;
+        part->place = d->backend_place + (ptrdiff_t)part->own.first * d->choices;
+        place += part->places;
+    }
+}
+
 enum status dispatch_fixed_begin(struct dispatch_fixed *f, const struct placement *p, int rows, int most_own,
-                                 int number, bool may)
+                                 int own, int number, bool may)
 {
     struct dispatch *d = f->dispatch;
     int64_t room = (int64_t)most_own * lesser(d->choices, f->max_local);
@@ -132,23 +168,47 @@ enum status dispatch_fixed_begin(struct dispatch_fixed *f, const struct placemen
     f->room = (int)room;
     f->rows = rows;
     f->number = number;
+    cut_rows(f, most_own, own);
+    f->halved += f->cohorts > 1;
     return STATUS_OK;
 }
 
-static void fill_bytes(struct dispatch_fixed *f, size_t one)
+/* `one`: bytes of a place. */
+static enum status exchange_begin(struct dispatch_fixed *f, struct dispatch_fixed_cohort *cohort,
+                                  const void *mine, size_t one)
 {
-    for (int i = 0; i < f->dispatch->grid->ranks * f->dispatch->grid->ranks; i++)
-        f->bytes[i] = (size_t)f->room * one;
+    struct comm *rows = f->dispatch->grid->rows;
+
+    for (int i = 0; i < rows->size * rows->size; i++)
+        f->bytes[i] = (size_t)cohort->room * one;
+    if (f->beside && rows->exchange_begin)
+        return rows->exchange_begin(rows, mine, f->bytes, &cohort->arrived);
+    return rows->exchange(rows, mine, f->bytes, &cohort->arrived);
 }
 
-enum status dispatch_fixed_send(struct dispatch_fixed *f, int layer, struct matrix x, const int32_t *expert,
-                                const float *scale, struct matrix *arrivals)
+static enum status exchange_end(const struct dispatch_fixed *f, const struct dispatch_fixed_cohort *cohort)
+{
+    struct comm *rows = f->dispatch->grid->rows;
+
+    return f->beside && rows->exchange_end ? rows->exchange_end(rows, cohort->arrived) : STATUS_OK;
+}
+
+/* What was begun last, as rows of D numbers. */
+static struct matrix arrived(const struct dispatch_fixed_cohort *cohort, int width, int stride)
+{
+    return (struct matrix){.data = (float *)(uintptr_t)cohort->arrived, /* only read */
+                           .rows = cohort->places,
+                           .columns = width,
+                           .stride = stride};
+}
+
+enum status dispatch_fixed_send(struct dispatch_fixed *f, int cohort, int layer, struct matrix x,
+                                const int32_t *expert, const float *scale)
 {
     struct dispatch *d = f->dispatch;
-    struct kernels *k = d->kernels;
-    struct comm *rows = d->grid->rows;
-    int places = d->grid->ranks * f->room, experts = d->experts;
-    int local = d->local_slots;
+    struct dispatch_fixed_cohort *part = &f->cohort[cohort];
+    ptrdiff_t first = (ptrdiff_t)part->own.first * d->choices;
+    int experts = d->experts;
     const int32_t *table = f->tables + (ptrdiff_t)layer * (experts + 1 + f->slots);
     struct deal_table where = {.first = table,
                                .slot = table + experts + 1,
@@ -156,41 +216,50 @@ enum status dispatch_fixed_send(struct dispatch_fixed *f, int layer, struct matr
                                .experts = experts,
                                .slots = f->slots,
                                .ranks = d->grid->ranks};
-    struct deal deal = {.out = matrix_top(f->send, places),
-                        .x = x,
-                        .expert = expert,
-                        .scale = scale,
+    struct deal deal = {.out = matrix_rows(f->send, part->first, part->places),
+                        .x = matrix_rows(x, part->own.first, part->own.count),
+                        .expert = expert + first,
+                        .scale = scale ? scale + first : NULL,
                         .table = &where,
                         .choices = d->choices,
-                        .room = f->room,
-                        .number = f->number,
-                        .place = d->backend_place,
-                        .counts = f->counts + (ptrdiff_t)layer * f->slots};
-    struct matrix arrived = {.rows = places, .columns = deal_width(d->width), .stride = deal_width(d->width)};
-    const void *data;
+                        .room = part->room,
+                        .number = f->number + part->own.first,
+                        .place = part->place,
+                        .counts = part->counts + (ptrdiff_t)layer * f->slots};
 
-    TRY(k->deal(k, &deal));
-    fill_bytes(f, row_bytes(d));
-    TRY(rows->exchange(rows, deal.out.data, f->bytes, &data));
-    arrived.data = (float *)(uintptr_t)data; /* only read */
-    TRY(k->group(k, arrived, d->width, local, d->backend_order, d->backend_first));
-    *arrivals = matrix_columns(arrived, 0, d->width);
+    TRY(d->kernels->deal(d->kernels, &deal));
+    return exchange_begin(f, part, deal.out.data, row_bytes(d));
+}
+
+enum status dispatch_fixed_arrive(struct dispatch_fixed *f, int cohort, struct matrix *arrivals)
+{
+    struct dispatch *d = f->dispatch;
+    struct dispatch_fixed_cohort *part = &f->cohort[cohort];
+    struct matrix rows = arrived(part, deal_width(d->width), deal_width(d->width));
+
+    TRY(exchange_end(f, part));
+    TRY(d->kernels->group(d->kernels, rows, d->width, d->local_slots, d->backend_order, d->backend_first));
+    *arrivals = matrix_columns(rows, 0, d->width);
     return STATUS_OK;
 }
 
-enum status dispatch_fixed_return(struct dispatch_fixed *f, struct matrix results, struct matrix *returned)
+enum status dispatch_fixed_return(struct dispatch_fixed *f, int cohort, struct matrix results)
 {
     struct dispatch *d = f->dispatch;
-    struct comm *rows = d->grid->rows;
-    const void *data;
+    struct dispatch_fixed_cohort *part = &f->cohort[cohort];
 
-    if (results.rows != d->grid->ranks * f->room || results.columns != d->width || results.stride != d->width)
+    if (results.rows != part->places || results.columns != d->width || results.stride != d->width)
         return FAIL(STATUS_BUG, "results [%d, %d] with %d from row to row, want [%d, %d] without gaps",
-                    results.rows, results.columns, results.stride, d->grid->ranks * f->room, d->width);
-    fill_bytes(f, (size_t)d->width * sizeof(float));
-    TRY(rows->exchange(rows, results.data, f->bytes, &data));
-    *returned = (struct matrix){
-        .data = (float *)(uintptr_t)data, .rows = results.rows, .columns = d->width, .stride = d->width};
+                    results.rows, results.columns, results.stride, part->places, d->width);
+    return exchange_begin(f, part, results.data, (size_t)d->width * sizeof(float));
+}
+
+enum status dispatch_fixed_returned(struct dispatch_fixed *f, int cohort, struct matrix *returned)
+{
+    const struct dispatch_fixed_cohort *part = &f->cohort[cohort];
+
+    TRY(exchange_end(f, part));
+    *returned = arrived(part, f->dispatch->width, f->dispatch->width);
     return STATUS_OK;
 }
 
@@ -201,7 +270,12 @@ enum status dispatch_fixed_collect(struct dispatch_fixed *f)
     size_t bytes = (size_t)f->layers * (size_t)f->slots * sizeof *f->mine;
     const void *all;
 
-    TRY(d->kernels->download(d->kernels, f->mine, f->counts, bytes));
+    TRY(d->kernels->download(d->kernels, f->mine, f->cohort[0].counts, bytes));
+    if (f->cohorts > 1) {
+        TRY(d->kernels->download(d->kernels, f->other, f->cohort[1].counts, bytes));
+        for (int i = 0; i < f->layers * f->slots; i++)
+            f->mine[i] += f->other[i];
+    }
     for (int r = 0; r < d->grid->ranks; r++)
         f->bytes[r] = bytes;
     TRY(world->all_gather(world, f->mine, f->bytes, &all));

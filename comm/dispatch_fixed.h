@@ -8,8 +8,15 @@
  * and no count need be known before rows travel. One life per step:
  *
  *   - dispatch_fixed_begin    does the step go this way? Where experts lie goes to the device when it changed
- *   - for each layer: dispatch_fixed_send, the experts multiply, dispatch_fixed_return
+ *   - for each layer and cohort: dispatch_fixed_send, dispatch_fixed_arrive, the experts multiply,
+ *     dispatch_fixed_return, dispatch_fixed_returned
  *   - dispatch_fixed_collect  what every rank sent to every slot, of all layers, in one exchange
+ *
+ * A step's rows are one cohort, or two halves of each rank's rows. Of two, rows of the one travel while
+ * experts multiply the other's: send 0, send 1, arrive 0, return 0, arrive 1, return 1, returned 0,
+ * returned 1. What a send brings is read before the second next exchange, this cohort's return, is begun, and
+ * what that brings before the next layer's send, so a comm that keeps arrivals until the second next call
+ * keeps all.
  *
  * An expert with several slots shares its rows among them by a hash of their numbers: shares as even as those
  * of flow would need all counts first. Results are the same bytes as by dispatch.h. */
@@ -18,24 +25,40 @@
 
 #include "comm/dispatch.h"
 
+enum { DISPATCH_FIXED_COHORTS = 2 };
+
+/* Rows of a step that travel together. */
+struct dispatch_fixed_cohort {
+    struct range own;    /* of this rank's rows */
+    int room;            /* places from each rank to each */
+    int first, places;   /* of those that arrive here, among the step's */
+    int32_t *place;      /* [own rows, k] backend: place of each choice among `places` */
+    int32_t *counts;     /* [layers, slots] backend: rows of this rank for each slot */
+    const void *arrived; /* of the exchange that was begun last, memory of the comm */
+};
+
 struct dispatch_fixed {
     struct dispatch *dispatch; /* whose grid, sizes and arrays are used */
     bool possible;             /* at all, with this backend and these sizes */
     int layers, slots, max_local;
-    int most; /* places that arrive at a rank, at most */
+    int most;    /* places that arrive at a rank, at most */
+    bool beside; /* exchanges are begun and ended apart, and steps with rows enough are two cohorts */
 
     /* of this step */
     int room;   /* places from each rank to each; 0: the step goes the other way */
     int rows;   /* of the whole batch */
     int number; /* in the batch of this rank's first row */
+    int cohorts;
+    struct dispatch_fixed_cohort cohort[DISPATCH_FIXED_COHORTS];
+    int64_t halved; /* steps so far that were two cohorts */
 
     uint64_t version;    /* of the placement that the tables hold; 0: none, else version + 1 */
     int32_t *tables;     /* [layers, E + 1 + slots] backend: first, slot */
     int32_t *rank_first; /* [P + 1] backend */
     int32_t *built;      /* one of them on its way */
     struct matrix send;  /* [most, deal_width(D)] */
-    int32_t *counts;     /* [layers, slots] backend: rows of this rank for each slot */
-    int32_t *mine;       /* the same on the host */
+    int32_t *mine;       /* [layers, slots] rows of this rank for each slot */
+    int32_t *other;      /* the same of the second cohort, on its way to `mine` */
     const int32_t *all;  /* [P, layers, slots] after dispatch_fixed_collect, memory of the comm */
     size_t *bytes;       /* [P, P] */
 };
@@ -49,21 +72,27 @@ enum { DISPATCH_FIXED_BYTES = 4 << 20 };
 int dispatch_fixed_most(const struct dispatch *d, const struct placement *p, bool always);
 
 enum status dispatch_fixed_open(struct dispatch_fixed *f, struct arena *arena, struct dispatch *d,
-                                const struct placement *p, int most);
+                                const struct placement *p, int most, bool beside);
 
-/* most_own: rows of the rank that has most; rows: of the batch. The same on all ranks but for `number`, that
- * of this rank's first row. `may` false: this step goes the other way whatever its size. */
-enum status dispatch_fixed_begin(struct dispatch_fixed *f, const struct placement *p, int rows, int most_own,
-                                 int number, bool may);
-
-/* expert, scale [rows, k] backend memory, scale NULL: 1. *arrivals [places, D] is memory of the comm; those
- * that are not empty are in dispatch's backend_order and backend_first. */
-enum status dispatch_fixed_send(struct dispatch_fixed *f, int layer, struct matrix x, const int32_t *expert,
-                                const float *scale, struct matrix *arrivals);
-
-/* results [places, D] without gaps; *returned in which dispatch's backend_place counts is memory of the comm.
+/* most_own: rows of the rank that has most; rows: of the batch. The same on all ranks but for `own`, this
+ * rank's rows, and `number`, that of the first. `may` false: this step goes the other way whatever its size.
  */
-enum status dispatch_fixed_return(struct dispatch_fixed *f, struct matrix results, struct matrix *returned);
+enum status dispatch_fixed_begin(struct dispatch_fixed *f, const struct placement *p, int rows, int most_own,
+                                 int own, int number, bool may);
+
+/* All own rows x [T, D], and expert, scale [T, k] backend memory, scale NULL: 1; those of the cohort travel.
+ */
+enum status dispatch_fixed_send(struct dispatch_fixed *f, int cohort, int layer, struct matrix x,
+                                const int32_t *expert, const float *scale);
+
+/* *arrivals [places, D] is memory of the comm; those that are not empty are in dispatch's backend_order and
+ * backend_first, until the next cohort's arrive. */
+enum status dispatch_fixed_arrive(struct dispatch_fixed *f, int cohort, struct matrix *arrivals);
+
+/* results [places, D] without gaps, which stay until the cohort's have returned; *returned, in which its
+ * `place` counts, is memory of the comm. */
+enum status dispatch_fixed_return(struct dispatch_fixed *f, int cohort, struct matrix results);
+enum status dispatch_fixed_returned(struct dispatch_fixed *f, int cohort, struct matrix *returned);
 
 /* What was sent in all layers of the step comes to the host of all ranks. Then, for each layer, the counts as
  * dispatch has them after dispatch_plan: counts and wanted. */

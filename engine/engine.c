@@ -250,6 +250,10 @@ static enum status connect_devices(struct engine *e)
     engine_sizes(e, &world, &group);
     TRY(comm_device_open(e->options.exchange, e->kernels, e->grid.world, world, &e->apart[0]));
     TRY(comm_device_open_part(e->kernels, e->grid.group, e->apart[0], e->grid.my_group, group, &e->apart[1]));
+    if (e->grid.ranks > 1 && e->options.ways.beside && !e->apart[0]->exchange_begin)
+        return FAIL(STATUS_USAGE,
+                    "--enable-dbo lets GPUs work beside NCCL's exchanges, but rows go from device "
+                    "to device through host memory: this build has no NCCL");
     if (e->grid.ranks > 1)
         log_line(LOG_INFO, "rows go from device to device %s",
                  strcmp(e->apart[0]->kind, "nccl") == 0 ? "by NCCL" : "through host memory");

@@ -48,7 +48,7 @@ enum status experts_open(struct experts *e, struct arena *arena, const struct co
     TRY(meter_open(&e->meter, arena, c->expert_layers, s->grid->ranks));
     if (!e->dispatch.once || ways->dispatch != DISPATCH_NODE_ONCE)
         fixed = dispatch_fixed_most(&e->dispatch, p, ways->fixed);
-    TRY(dispatch_fixed_open(&e->fixed, arena, &e->dispatch, p, fixed));
+    TRY(dispatch_fixed_open(&e->fixed, arena, &e->dispatch, p, fixed, ways->beside && s->grid->ranks > 1));
     TRY(dispatch_widen(&e->dispatch, arena, fixed));
     arrivals = fixed > e->dispatch.max_arrivals ? fixed : e->dispatch.max_arrivals;
     TRY(step_matrix(s->kernels, arrivals, c->width, "results of experts", &e->results));
@@ -76,7 +76,8 @@ enum status experts_begin(struct experts *e, const struct step *s, const struct 
 
         most = own > most ? own : most;
     }
-    return dispatch_fixed_begin(&e->fixed, e->placement, b->row_count, most, s->first + s->own.first,
+    return dispatch_fixed_begin(&e->fixed, e->placement, b->row_count, most, s->own.count,
+                                s->first + s->own.first,
                                 !counts && !routes && !lowering_counts(&e->lowering));
 }
 
@@ -140,44 +141,49 @@ static enum status bring_choices(struct experts *e, struct step *s)
     return k->download(k, e->factor, e->weight, choices * sizeof *e->factor);
 }
 
-/* The results of the rows that arrived here, in the order they arrived. `counted`: what the host knows of the
- * slots' rows; NULL: nothing, but that none has more than `most`. `lower`: at lower precision. */
-static enum status multiply_arrivals(struct experts *e, struct step *s, int layer, struct matrix arrivals,
-                                     const int32_t *counted, int most, bool lower)
+/* The results of the rows that arrived here, in the order they arrived. `batch` says which they are, what is
+ * known of them and where results go. */
+static enum status multiply_arrivals(struct experts *e, struct step *s, int layer, struct expert_batch batch)
 {
     const struct weights_layer *w = &e->weights->layer[layer];
-    struct expert_batch batch = {.out = matrix_top(e->results, arrivals.rows),
-                                 .x = arrivals,
-                                 .order = e->dispatch.backend_order,
-                                 .first = e->dispatch.backend_first,
-                                 .counted = counted,
-                                 .most = most,
-                                 .slots = e->dispatch.local_slots,
-                                 .lower = lower,
-                                 .gate_up = w->gate_up,
-                                 .down = w->down,
-                                 .scratch = matrix_top(e->scratch, arrivals.rows)};
 
-    if (arrivals.rows == 0)
+    if (batch.x.rows == 0)
         return STATUS_OK;
+    batch.slots = e->dispatch.local_slots;
+    batch.gate_up = w->gate_up;
+    batch.down = w->down;
+    batch.scratch = matrix_top(e->scratch, batch.x.rows);
     return s->kernels->multiply_experts(s->kernels, &batch);
 }
 
-/* *returned: results where dispatch's backend_place says. The host plans by what the router chose. */
-static enum status send_counted(struct experts *e, struct step *s, int layer, struct matrix normed,
-                                struct matrix *returned)
+static enum status add_shared(struct experts *e, struct step *s, int layer, struct matrix normed,
+                              struct matrix *shared)
+{
+    *shared = (struct matrix){0};
+    if (e->config->shared_width == 0)
+        return STATUS_OK;
+    watch_enter(WATCH_EXPERTS, layer);
+    return block_forward(&e->shared, s, &e->weights->layer[layer].shared, normed, shared);
+}
+
+/* The host plans by what the router chose. */
+static enum status forward_counted(struct experts *e, struct step *s, int layer, struct matrix x,
+                                   struct matrix normed)
 {
     const struct config *c = e->config;
     int expert_layer = c->layer[layer].expert_layer;
     struct matrix arrivals;
+    struct combine combine = {.x = x, .weight = c->weight_on_input ? NULL : e->weight, .choices = c->choices};
+    struct expert_batch batch = {
+        .order = e->dispatch.backend_order, .first = e->dispatch.backend_first, .counted = e->dispatch.first};
     int64_t start, spent;
-    bool lower;
 
+    TRY(add_shared(e, s, layer, normed, &combine.shared));
     watch_enter(WATCH_DISPATCH, layer);
     TRY(bring_choices(e, s));
     TRY(dispatch_plan(&e->dispatch, e->placement, expert_layer, e->chosen, s->own.count, c->choices));
     meter_layer(&e->meter, &e->dispatch, e->placement, expert_layer);
-    lower = lowering_choose(&e->lowering, e->meter.loads, s->grid->rank);
+    batch.lower = lowering_choose(&e->lowering, e->meter.loads, s->grid->rank);
     e->own = s->own.count;
     tell_rows(e, expert_layer);
     TRY(dispatch_send(&e->dispatch, normed, c->weight_on_input ? e->factor : NULL, &arrivals));
@@ -185,55 +191,83 @@ static enum status send_counted(struct experts *e, struct step *s, int layer, st
 
     watch_enter(WATCH_EXPERTS, layer);
     start = clock_now();
-    TRY(multiply_arrivals(e, s, layer, arrivals, e->dispatch.first, 0, lower));
+    batch.x = arrivals;
+    batch.out = matrix_top(e->results, arrivals.rows);
+    TRY(multiply_arrivals(e, s, layer, batch));
     spent = clock_now() - start;
     e->dispatch.note = spent < INT32_MAX ? (int32_t)spent : INT32_MAX;
 
     watch_enter(WATCH_COMBINE, layer);
-    return dispatch_return(&e->dispatch, matrix_top(e->results, arrivals.rows), returned);
+    TRY(dispatch_return(&e->dispatch, matrix_top(e->results, arrivals.rows), &combine.results));
+    combine.place = e->dispatch.backend_place;
+    return x.rows > 0 ? s->kernels->combine(s->kernels, &combine) : STATUS_OK;
 }
 
-/* The same without the host. */
-static enum status send_fixed(struct experts *e, struct step *s, int layer, struct matrix normed,
-                              struct matrix *returned)
+/* A cohort's rows are here: their results, which go back. */
+static enum status multiply_cohort(struct experts *e, struct step *s, int layer, int cohort)
+{
+    const struct dispatch_fixed_cohort *part = &e->fixed.cohort[cohort];
+    struct expert_batch batch = {.out = matrix_rows(e->results, part->first, part->places),
+                                 .order = e->dispatch.backend_order,
+                                 .first = e->dispatch.backend_first,
+                                 .most = e->fixed.rows < part->places ? e->fixed.rows : part->places};
+
+    watch_enter(WATCH_EXPERTS, layer);
+    TRY(dispatch_fixed_arrive(&e->fixed, cohort, &batch.x));
+    TRY(multiply_arrivals(e, s, layer, batch));
+    watch_enter(WATCH_COMBINE, layer);
+    return dispatch_fixed_return(&e->fixed, cohort, batch.out);
+}
+
+static enum status combine_cohort(struct experts *e, struct step *s, int cohort, struct matrix x,
+                                  struct matrix shared)
+{
+    const struct dispatch_fixed_cohort *part = &e->fixed.cohort[cohort];
+    int choices = e->config->choices;
+    const float *weight = e->weight + (ptrdiff_t)part->own.first * choices;
+    struct combine combine = {.x = matrix_rows(x, part->own.first, part->own.count),
+                              .place = part->place,
+                              .weight = e->config->weight_on_input ? NULL : weight,
+                              .choices = choices};
+
+    TRY(dispatch_fixed_returned(&e->fixed, cohort, &combine.results));
+    if (part->own.count == 0)
+        return STATUS_OK;
+    if (shared.rows > 0)
+        combine.shared = matrix_rows(shared, part->own.first, part->own.count);
+    return s->kernels->combine(s->kernels, &combine);
+}
+
+/* The same without the host. The first cohort's rows travel while the shared expert multiplies, those of each
+ * other one while the experts multiply the one before. */
+static enum status forward_fixed(struct experts *e, struct step *s, int layer, struct matrix x,
+                                 struct matrix normed)
 {
     const struct config *c = e->config;
-    struct matrix arrivals;
+    const float *scale = c->weight_on_input ? e->weight : NULL;
+    bool local = s->grid->tensor == 1; /* else a shared expert has exchanges too, and they take turns */
+    struct matrix shared;
 
+    if (!local)
+        TRY(add_shared(e, s, layer, normed, &shared));
     watch_enter(WATCH_DISPATCH, layer);
-    TRY(dispatch_fixed_send(&e->fixed, c->layer[layer].expert_layer, normed, e->expert,
-                            c->weight_on_input ? e->weight : NULL, &arrivals));
-    watch_enter(WATCH_EXPERTS, layer);
-    TRY(multiply_arrivals(e, s, layer, arrivals, NULL,
-                          e->fixed.rows < arrivals.rows ? e->fixed.rows : arrivals.rows, false));
-    watch_enter(WATCH_COMBINE, layer);
-    return dispatch_fixed_return(&e->fixed, matrix_top(e->results, arrivals.rows), returned);
+    for (int i = 0; i < e->fixed.cohorts; i++)
+        TRY(dispatch_fixed_send(&e->fixed, i, c->layer[layer].expert_layer, normed, e->expert, scale));
+    if (local)
+        TRY(add_shared(e, s, layer, normed, &shared));
+    for (int i = 0; i < e->fixed.cohorts; i++)
+        TRY(multiply_cohort(e, s, layer, i));
+    for (int i = 0; i < e->fixed.cohorts; i++)
+        TRY(combine_cohort(e, s, i, x, shared));
+    return STATUS_OK;
 }
 
 enum status experts_forward(struct experts *e, struct step *s, int layer, struct matrix x,
                             struct matrix normed)
 {
-    const struct config *c = e->config;
-    struct matrix shared = {0}, returned;
-    struct combine combine;
-
     watch_enter(WATCH_ROUTE, layer);
     TRY(choose(e, s, layer, normed));
-    if (c->shared_width > 0) {
-        watch_enter(WATCH_EXPERTS, layer);
-        TRY(block_forward(&e->shared, s, &e->weights->layer[layer].shared, normed, &shared));
-    }
     if (e->fixed.room > 0)
-        TRY(send_fixed(e, s, layer, normed, &returned));
-    else
-        TRY(send_counted(e, s, layer, normed, &returned));
-    combine = (struct combine){.x = x,
-                               .shared = shared,
-                               .results = returned,
-                               .place = e->dispatch.backend_place,
-                               .weight = c->weight_on_input ? NULL : e->weight,
-                               .choices = c->choices};
-    if (s->own.count == 0)
-        return STATUS_OK;
-    return s->kernels->combine(s->kernels, &combine);
+        return forward_fixed(e, s, layer, x, normed);
+    return forward_counted(e, s, layer, x, normed);
 }

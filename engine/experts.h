@@ -20,6 +20,7 @@
 struct experts_ways {
     enum dispatch_way dispatch;
     const int32_t *rank_node; /* [P] node of each rank, equal for ranks of one node; NULL: all on one */
+    bool beside;              /* rows of small batches travel beside what else there is to multiply */
     bool fixed;               /* tests: small batches go in fixed places on any backend */
 };
 

@@ -83,6 +83,7 @@ void summary_law(int64_t loose_products, char *text, size_t size)
 void summary_log(const struct summary *s)
 {
     char balance[256] = "", law[160], lowered[224] = "", crossed[96] = "", replayed[96] = "";
+    char halved[48] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     if (s->balance)
@@ -97,20 +98,22 @@ void summary_log(const struct summary *s)
         snprintf(replayed, sizeof replayed, "%lld decode steps replayed, %lld recorded, %lld eager; ",
                  (long long)s->decoded[RECORDING_AGAIN], (long long)s->decoded[RECORDING_NEW],
                  (long long)s->decoded[RECORDING_NONE]);
+    if (s->halved > 0)
+        snprintf(halved, sizeof halved, "%lld steps in halves; ", (long long)s->halved);
     log_line(LOG_INFO,
              "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
              "in %.3f s "
              "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; %lld preemptions; %s%s%s%s%s%stokens %016llx",
+             "imbalance %.2f; %lld preemptions; %s%s%s%s%s%s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
              100 * experts_share(s), 100 * dispatch_share(s), 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
              (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, lowered, law, replayed,
-             (unsigned long long)s->hash);
+             halved, (unsigned long long)s->hash);
 }
 
 /* Under "experts", "balancer" and "precision_balance", what there is of them. */
@@ -176,6 +179,7 @@ enum status summary_write(const struct summary *s, const char *path)
     if (!all)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
     if (json_object_set_new(all, "waits_per_layer", json_real(s->waits)) != 0 ||
+        json_object_set_new(all, "halved_steps", json_integer((json_int_t)s->halved)) != 0 ||
         json_object_set_new(all, "dispatch", json_string(s->dispatch)) != 0 ||
         json_object_set_new(all, "node_rows", json_integer((json_int_t)s->crossed)) != 0 ||
         json_object_set_new(all, "node_rows_direct", json_integer((json_int_t)s->crossed_direct)) != 0 ||

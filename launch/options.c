@@ -364,6 +364,26 @@ static enum status check_output(const struct options *o)
     return STATUS_OK;
 }
 
+/* What would leave --enable-dbo without effect. */
+static enum status check_overlap(const struct options *o)
+{
+    if (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU)
+        return FAIL(STATUS_USAGE, "--enable-dbo is for exchanges between GPUs, but --backend is %s",
+                    o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
+    if (o->device_exchange == COMM_DEVICE_HOST)
+        return FAIL(STATUS_USAGE,
+                    "--enable-dbo lets GPUs work beside NCCL's exchanges, but --device-exchange is host");
+    if (o->dispatch == DISPATCH_NODE_ONCE || o->dispatch == DISPATCH_LSA)
+        return FAIL(
+            STATUS_USAGE,
+            "--enable-dbo is for rows that NCCL takes straight to their experts, but --dispatch is %s",
+            o->dispatch == DISPATCH_LSA ? "lsa" : "node-once");
+    if (!o->enforce_eager && o->command != OPTIONS_INSPECT)
+        return FAIL(STATUS_USAGE,
+                    "--enable-dbo needs --enforce-eager: steps that are recorded have one stream");
+    return STATUS_OK;
+}
+
 /* What is missing, and what is wrong only together. */
 static enum status check_together(const struct options *o)
 {
@@ -398,6 +418,8 @@ static enum status check_together(const struct options *o)
         return FAIL(STATUS_USAGE,
                     "--dispatch lsa has no effect with %s, which needs all counts in every step",
                     o->trace_routes ? "--trace-routes" : "--eplb-dispatch flow or fewest");
+    if (o->enable_dbo)
+        TRY(check_overlap(o));
     if (o->trace_routes && !o->trace)
         return FAIL(STATUS_USAGE, "--trace-routes needs --trace FILE");
     return o->command == OPTIONS_GENERATE ? check_output(o) : STATUS_OK;

@@ -191,6 +191,7 @@ struct options {
     int comm;                  /* enum options_comm */
     int device_exchange;       /* enum comm_device_way */
     bool enforce_eager;        /* no step is recorded and replayed */
+    bool enable_dbo;           /* exchanges beside products, steps in two cohorts */
     int dispatch;              /* enum dispatch_way */
     int node_size;             /* ranks; 0: those of a machine */
     int tensor_parallel_size;

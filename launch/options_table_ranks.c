@@ -105,6 +105,13 @@ static const struct options_row rows[] = {
      .help = "cuda: queue every kernel and exchange of every step; without it the layers of steps that only "
              "decode are "
              "recorded as CUDA graphs, up to 32, and replayed; answers are the same bytes"},
+    {.name = "enable-dbo",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(enable_dbo),
+     .commands = OPTIONS_PLANNING,
+     .help = "cuda, with --enforce-eager: dual batch overlap; small batches go to experts in two halves, "
+             "and rows of the one travel by NCCL while experts multiply the other's; answers are the same "
+             "bytes"},
     {.name = "cuda-module",
      .value = "FILE",
      .type = OPTIONS_STRING,

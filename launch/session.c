@@ -80,10 +80,11 @@ static enum status settle(struct session *s, enum status status, bool *go)
     TRY(process_extent(p, status == STATUS_OK, &least, &most));
     *go = least;
     if (!least)
-        log_line(LOG_INFO, "no GPU is used: %s%s%s",
+        log_line(LOG_INFO, "no GPU is used: %s%s%s%s",
                  status == STATUS_OK ? "another rank has none" : status_text(),
                  s->options->device_exchange == COMM_DEVICE_AUTO ? "" : "; --device-exchange has no effect",
-                 s->options->enforce_eager ? "; --enforce-eager has no effect" : "");
+                 s->options->enforce_eager ? "; --enforce-eager has no effect" : "",
+                 s->options->enable_dbo ? "; --enable-dbo has no effect" : "");
     return STATUS_OK;
 }
 
@@ -253,6 +254,7 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .eager = o->enforce_eager,
                                    .exchange = (enum comm_device_way)o->device_exchange,
                                    .ways.dispatch = (enum dispatch_way)o->dispatch,
+                                   .ways.beside = o->enable_dbo,
                                    .placement_file = o->balancer.placement};
 }
 

@@ -23,6 +23,7 @@ struct hosted {
         size_t bytes;
     } result[KEPT];
     int last;
+    unsigned exchanges; /* every other one is begun and ended apart */
 };
 
 static struct kernels *device;
@@ -108,7 +109,13 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
     const void *there, *arrived;
 
     TRY(bring(h, mine, sent, &there));
-    TRY(h->rows->exchange(h->rows, there, bytes, &arrived));
+    h->exchanges++;
+    if (!h->rows->exchange_begin || h->exchanges % 2)
+        TRY(h->rows->exchange(h->rows, there, bytes, &arrived));
+    else
+        TRY(h->rows->exchange_begin(h->rows, there, bytes, &arrived));
+    if (h->rows->exchange_end && h->exchanges % 2 == 0)
+        TRY(h->rows->exchange_end(h->rows, arrived));
     return take(h, arrived, sum(bytes + c->rank, c->size, c->size), sent, arrivals);
 }
 
