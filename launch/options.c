@@ -364,6 +364,30 @@ static enum status check_output(const struct options *o)
     return STATUS_OK;
 }
 
+/* The option that makes every step wait for all counts, so that none goes to places known before; NULL: none
+ * does. */
+static const char *counting_option(const struct options *o)
+{
+    bool balanced = o->balancer.dispatch == REPLICAS_FLOW || o->balancer.dispatch == REPLICAS_FEWEST;
+
+    return o->trace_routes ? "--trace-routes" : balanced ? "--eplb-dispatch flow or fewest" : NULL;
+}
+
+/* What would leave --dispatch lsa without effect. */
+static enum status check_stores(const struct options *o)
+{
+    if (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU)
+        return FAIL(STATUS_USAGE, "--dispatch lsa is for rows on GPUs, but --backend is %s",
+                    o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
+    if (o->device_exchange == COMM_DEVICE_HOST)
+        return FAIL(STATUS_USAGE, "--dispatch lsa needs NCCL, but --device-exchange is host");
+    if (counting_option(o))
+        return FAIL(STATUS_USAGE,
+                    "--dispatch lsa has no effect with %s, which needs all counts in every step",
+                    counting_option(o));
+    return STATUS_OK;
+}
+
 /* What would leave --enable-dbo without effect. */
 static enum status check_overlap(const struct options *o)
 {
@@ -378,6 +402,9 @@ static enum status check_overlap(const struct options *o)
             STATUS_USAGE,
             "--enable-dbo is for rows that NCCL takes straight to their experts, but --dispatch is %s",
             o->dispatch == DISPATCH_LSA ? "lsa" : "node-once");
+    if (counting_option(o))
+        return FAIL(STATUS_USAGE, "--enable-dbo has no effect with %s, which needs all counts in every step",
+                    counting_option(o));
     if (!o->enforce_eager && o->command != OPTIONS_INSPECT)
         return FAIL(STATUS_USAGE,
                     "--enable-dbo needs --enforce-eager: steps that are recorded have one stream");
@@ -407,17 +434,8 @@ static enum status check_together(const struct options *o)
     if (o->enforce_eager && (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU))
         return FAIL(STATUS_USAGE, "--enforce-eager is for steps on GPUs, but --backend is %s",
                     o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
-    if (o->dispatch == DISPATCH_LSA &&
-        (o->backend == OPTIONS_BACKEND_REFERENCE || o->backend == OPTIONS_BACKEND_CPU))
-        return FAIL(STATUS_USAGE, "--dispatch lsa is for rows on GPUs, but --backend is %s",
-                    o->backend == OPTIONS_BACKEND_CPU ? "cpu" : "reference");
-    if (o->dispatch == DISPATCH_LSA && o->device_exchange == COMM_DEVICE_HOST)
-        return FAIL(STATUS_USAGE, "--dispatch lsa needs NCCL, but --device-exchange is host");
-    if (o->dispatch == DISPATCH_LSA &&
-        (o->trace_routes || o->balancer.dispatch == REPLICAS_FLOW || o->balancer.dispatch == REPLICAS_FEWEST))
-        return FAIL(STATUS_USAGE,
-                    "--dispatch lsa has no effect with %s, which needs all counts in every step",
-                    o->trace_routes ? "--trace-routes" : "--eplb-dispatch flow or fewest");
+    if (o->dispatch == DISPATCH_LSA)
+        TRY(check_stores(o));
     if (o->enable_dbo)
         TRY(check_overlap(o));
     if (o->trace_routes && !o->trace)

@@ -193,7 +193,8 @@ def halves(program):
     streams_of_exchanges(program, beside)
     for backend, options, words in (("cuda", (), "--enable-dbo needs --enforce-eager"), ("cpu", (), "but --backend is cpu"),
                                     ("cuda", ("--device-exchange", "host"), "but --device-exchange is host"),
-                                    ("cuda", ("--dispatch", "node-once"), "but --dispatch is node-once")):
+                                    ("cuda", ("--dispatch", "node-once"), "but --dispatch is node-once"),
+                                    ("cuda", ("--enforce-eager", "--eplb-dispatch", "flow"), "no effect with --eplb-dispatch flow")):
         command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", backend, "--enable-dbo", *options]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
         expect(f"refused: {words}", done.returncode == 64 and words in done.stderr.decode(), done.stderr.decode())
