@@ -4,6 +4,7 @@
 #include "comm/comm_nccl.h"
 
 #include "comm/comm_nccl_team.h"
+#include "comm/fold.h"
 #include "comm/layout.h"
 #include "engine/base/arena.h"
 #include "kernels/cuda/cuda_entries.h"
@@ -237,12 +238,6 @@ static enum status exchange_end(struct comm *c, const void *arrivals)
     return STATUS_OK;
 }
 
-static enum status reduce(struct comm *c, enum comm_operation operation, int64_t *values, int count)
-{
-    (void)operation, (void)values;
-    return FAIL(STATUS_BUG, "%d numbers reduced over %d ranks by the exchange of rows", count, c->size);
-}
-
 static void close_all(struct comm *c)
 {
     struct nccl *n = nccl_of(c);
@@ -339,7 +334,7 @@ enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *w
                                  .exchange = exchange,
                                  .exchange_begin = exchange_begin,
                                  .exchange_end = exchange_end,
-                                 .reduce = reduce,
+                                 .reduce = fold_no_rows,
                                  .close = close_all},
                        .arena = arena,
                        .kernels = k,

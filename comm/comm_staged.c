@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "comm/comm_staged.h"
 
+#include "comm/fold.h"
+#include "comm/layout.h"
 #include "kernels/host.h"
 
 enum { PARTS = 3 }; /* what arrived is good until the second next call */
@@ -44,15 +46,6 @@ static enum status take(struct staged *s, const void *host, size_t bytes, const 
     return STATUS_OK;
 }
 
-static size_t sum(const size_t *bytes, int count, int step)
-{
-    size_t total = 0;
-
-    for (int i = 0; i < count; i++)
-        total += bytes[(ptrdiff_t)i * step];
-    return total;
-}
-
 static enum status broadcast(struct comm *c, int root, const void *data, size_t *bytes, const void **out)
 {
     struct staged *s = staged_of(c);
@@ -71,7 +64,7 @@ static enum status all_gather(struct comm *c, const void *mine, const size_t *by
 
     TRY(bring(s, mine, bytes[c->rank]));
     TRY(s->inner->all_gather(s->inner, s->sent, bytes, &host));
-    return take(s, host, sum(bytes, c->size, 1), all);
+    return take(s, host, layout_sum(bytes, c->size, 1), all);
 }
 
 static enum status gather(struct comm *c, int root, const void *mine, const size_t *bytes, const void **all)
@@ -82,7 +75,7 @@ static enum status gather(struct comm *c, int root, const void *mine, const size
     TRY(bring(s, mine, bytes[c->rank]));
     TRY(s->inner->gather(s->inner, root, s->sent, bytes, &host));
     *all = NULL;
-    return c->rank == root ? take(s, host, sum(bytes, c->size, 1), all) : STATUS_OK;
+    return c->rank == root ? take(s, host, layout_sum(bytes, c->size, 1), all) : STATUS_OK;
 }
 
 static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
@@ -90,15 +83,9 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
     struct staged *s = staged_of(c);
     const void *host;
 
-    TRY(bring(s, mine, sum(bytes + (ptrdiff_t)c->rank * c->size, c->size, 1)));
+    TRY(bring(s, mine, layout_sum(bytes + (ptrdiff_t)c->rank * c->size, c->size, 1)));
     TRY(s->inner->exchange(s->inner, s->sent, bytes, &host));
-    return take(s, host, sum(bytes + c->rank, c->size, c->size), arrivals);
-}
-
-static enum status reduce(struct comm *c, enum comm_operation operation, int64_t *values, int count)
-{
-    (void)operation, (void)values;
-    return FAIL(STATUS_BUG, "%d numbers reduced over %d ranks by the exchange of rows", count, c->size);
+    return take(s, host, layout_sum(bytes + c->rank, c->size, c->size), arrivals);
 }
 
 static void close_all(struct comm *c)
@@ -131,7 +118,7 @@ static enum status open_in(struct host_memory *memory, struct comm *inner, struc
                                    .all_gather = all_gather,
                                    .gather = gather,
                                    .exchange = exchange,
-                                   .reduce = reduce,
+                                   .reduce = fold_no_rows,
                                    .close = close_all},
                          .inner = inner,
                          .kernels = k,

@@ -38,3 +38,9 @@ void fold_columns(enum comm_operation operation, const int64_t *all, int ranks, 
         for (int i = 0; i < count; i++)
             values[i] = fold_two(operation, values[i], all[(size_t)r * (size_t)count + (size_t)i]);
 }
+
+enum status fold_no_rows(struct comm *c, enum comm_operation operation, int64_t *values, int count)
+{
+    (void)operation, (void)values;
+    return FAIL(STATUS_BUG, "%d numbers reduced over %d ranks by the exchange of rows", count, c->size);
+}

@@ -18,4 +18,8 @@ size_t fold_room(int ranks);
 /* all [ranks, count]; values [count] becomes the sum, least or greatest of each column. Sums wrap around. */
 void fold_columns(enum comm_operation operation, const int64_t *all, int ranks, int64_t *values, int count);
 
+/* The reduce of a table that exchanges rows in a backend's memory: numbers of the host have no place there.
+ * STATUS_BUG. */
+enum status fold_no_rows(struct comm *c, enum comm_operation operation, int64_t *values, int count);
+
 #endif

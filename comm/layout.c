@@ -57,3 +57,12 @@ enum status layout_gather(struct layout *l, const size_t *bytes, size_t room)
         return FAIL(STATUS_BUG, "%d ranks gather %zu bytes, there is room for %zu", l->size, at, room);
     return STATUS_OK;
 }
+
+size_t layout_sum(const size_t *bytes, int count, int step)
+{
+    size_t total = 0;
+
+    for (int i = 0; i < count; i++)
+        total += bytes[(ptrdiff_t)i * step];
+    return total;
+}

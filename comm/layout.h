@@ -32,4 +32,8 @@ enum status layout_exchange(struct layout *l, const size_t *bytes);
  * with the sum. STATUS_BUG when that is more than `room`. */
 enum status layout_gather(struct layout *l, const size_t *bytes, size_t room);
 
+/* Of `count` numbers, each `step` behind the one before: a row of bytes [size, size], or with its size a
+ * column. */
+size_t layout_sum(const size_t *bytes, int count, int step);
+
 #endif

@@ -5,6 +5,7 @@
 #include "tests/hostgpu/hosted.h"
 
 #include "comm/comm_nccl.h"
+#include "comm/layout.h"
 #include "kernels/cuda/cuda.h"
 
 #include <stdlib.h>
@@ -58,15 +59,6 @@ static enum status take(struct hosted *h, const void *arrived, size_t bytes, siz
     return STATUS_OK;
 }
 
-static size_t sum(const size_t *bytes, int count, int step)
-{
-    size_t total = 0;
-
-    for (int i = 0; i < count; i++)
-        total += bytes[(ptrdiff_t)i * step];
-    return total;
-}
-
 static enum status broadcast(struct comm *c, int root, const void *data, size_t *bytes, const void **out)
 {
     struct hosted *h = hosted_of(c);
@@ -85,7 +77,7 @@ static enum status all_gather(struct comm *c, const void *mine, const size_t *by
 
     TRY(bring(h, mine, bytes[c->rank], &there));
     TRY(h->rows->all_gather(h->rows, there, bytes, &arrived));
-    return take(h, arrived, sum(bytes, c->size, 1), bytes[c->rank], all);
+    return take(h, arrived, layout_sum(bytes, c->size, 1), bytes[c->rank], all);
 }
 
 static enum status gather(struct comm *c, int root, const void *mine, const size_t *bytes, const void **all)
@@ -96,7 +88,7 @@ static enum status gather(struct comm *c, int root, const void *mine, const size
 
     TRY(bring(h, mine, bytes[c->rank], &there));
     TRY(h->rows->gather(h->rows, root, there, bytes, &arrived));
-    status = take(h, arrived, c->rank == root ? sum(bytes, c->size, 1) : 0, bytes[c->rank], all);
+    status = take(h, arrived, c->rank == root ? layout_sum(bytes, c->size, 1) : 0, bytes[c->rank], all);
     if (c->rank != root)
         *all = arrived;
     return status;
@@ -105,7 +97,7 @@ static enum status gather(struct comm *c, int root, const void *mine, const size
 static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
 {
     struct hosted *h = hosted_of(c);
-    size_t sent = sum(bytes + (ptrdiff_t)c->rank * c->size, c->size, 1);
+    size_t sent = layout_sum(bytes + (ptrdiff_t)c->rank * c->size, c->size, 1);
     const void *there, *arrived;
 
     TRY(bring(h, mine, sent, &there));
@@ -116,7 +108,7 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
         TRY(h->rows->exchange_begin(h->rows, there, bytes, &arrived));
     if (h->rows->exchange_end && h->exchanges % 2 == 0)
         TRY(h->rows->exchange_end(h->rows, arrived));
-    return take(h, arrived, sum(bytes + c->rank, c->size, c->size), sent, arrivals);
+    return take(h, arrived, layout_sum(bytes + c->rank, c->size, c->size), sent, arrivals);
 }
 
 static enum status reduce(struct comm *c, enum comm_operation operation, int64_t *values, int count)
