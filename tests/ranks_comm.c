@@ -10,6 +10,9 @@
 #include "engine/base/clock.h"
 #include "tests/ranks.h"
 #ifdef RANKS_COMM_DEVICE
+#include "comm/comm_nccl_team.h"
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/cuda_entries.h"
 #include "tests/hostgpu/hosted.h"
 #endif
 
@@ -382,6 +385,57 @@ static void too_many_bytes_for_a_device_are_refused_by_all_alike(void **unused)
     assert_all_ok(c->exchange(c, NULL, bytes, &got)); /* and the group still works */
     c->close(c);
 }
+
+/* One call that all make, then two that wait for what nobody sends. */
+static void queue_three(struct comm_nccl_team *team, struct kernels *k, char *room)
+{
+    static const char *const names[] = {"first", "second", "third"};
+    int next = (ranks_rank + 1) % ranks_size;
+    cudaStream_t stream = team->device->stream;
+
+    for (int i = 0; i < 3; i++) {
+        struct comm_nccl_call *call;
+
+        assert_ok(comm_nccl_team_begin(team, names[i], &call));
+        call->peers = 1;
+        call->least = call->most = next;
+        if (i == 0)
+            ncclAllGather(room, room, 1, ncclUint8, team->member[0], stream);
+        else
+            ncclRecv(room, 1, ncclUint8, next, team->member[0], stream);
+        assert_ok(comm_nccl_team_end(team));
+        if (i == 0)
+            assert_ok(k->wait(k));
+    }
+}
+
+static void a_failure_names_the_first_call_that_has_not_ended_and_ends_it(void **unused)
+{
+    struct comm_nccl_team team;
+    struct kernels *k;
+    struct comm *inner;
+    void *room;
+
+    (void)unused;
+    if (ranks_size == 1)
+        return;
+    assert_all_ok(comm_mpi_open(MPI_COMM_WORLD, 1000, &inner));
+    assert_all_ok(cuda_open(&(struct module_request){.device = ranks_rank}, &k));
+    assert_all_ok(k->alloc(k, LIMIT, "what arrives", &room));
+    assert_all_ok(comm_nccl_team_open(&team, &cuda_entries_of(k)->device, &cuda_entries_of(k)->record, inner,
+                                      STATUS_OK));
+    queue_three(&team, k, room);
+    assert_all(true);
+    assert_all(comm_nccl_team_error(&team, 0, ncclSystemError, "a test") == STATUS_UNAVAILABLE);
+    assert_all(strstr(status_text(), "a test: NCCL says") &&
+               strstr(status_text(), "under way: second, the 2nd of"));
+    assert_all(k->wait(k) == STATUS_UNAVAILABLE);
+    assert_all(cudaStreamSynchronize(team.device->stream) == cudaSuccess);
+    comm_nccl_team_close(&team);
+    k->release(k, room);
+    k->close(k);
+    inner->close(inner);
+}
 #else
 static void mpi_delivers_every_byte(void **unused)
 {
@@ -513,6 +567,7 @@ int main(int argc, char **argv)
 #ifdef RANKS_COMM_DEVICE
         cmocka_unit_test(devices_deliver_every_byte),
         cmocka_unit_test(too_many_bytes_for_a_device_are_refused_by_all_alike),
+        cmocka_unit_test(a_failure_names_the_first_call_that_has_not_ended_and_ends_it),
 #else
         cmocka_unit_test(a_group_of_one_copies_nothing),
         cmocka_unit_test(mpi_delivers_every_byte),
