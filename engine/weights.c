@@ -382,6 +382,8 @@ enum status weights_open(struct weights *w, const struct config *c, const struct
     if (status == STATUS_OK)
         status = walk_all(&walk);
     if (status == STATUS_OK)
+        status = k->wait(k);
+    if (status == STATUS_OK)
         weights_read_report(&reader);
     weights_read_end(&reader);
     w->bytes = reader.taken;

@@ -173,9 +173,9 @@ static enum status fill_rows(struct weights_reader *r, struct weight *w, int to,
                     "damaged",
                     p->tensor->file->path, p->tensor->name, first, first + count - 1);
     status = k->weight_fill(k, w, to, &source);
-    if (status != STATUS_OK)
-        return status_prefix(status, "%s: tensor %s: ", p->tensor->file->path, p->tensor->name);
-    return k->wait(k); /* the piece is read into again */
+    return status == STATUS_OK
+               ? STATUS_OK
+               : status_prefix(status, "%s: tensor %s: ", p->tensor->file->path, p->tensor->name);
 }
 
 /* As many rows at a time as fit, whole blocks of them where that is possible, so that backends that pack can.

@@ -336,7 +336,7 @@ struct kernels {
 
     /* Puts `part` at rows first_row ... of w, whose data the caller has provided (weight_plan's bytes,
      * zeroed, 64-byte aligned). All rows of w are covered by such calls before it is multiplied. part.columns
-     * == w->columns. */
+     * == w->columns. The part may be overwritten when this returns; the copies are queued. */
     enum status (*weight_fill)(struct kernels *k, struct weight *w, int first_row, const struct source *part);
 
     /* -- steps

@@ -52,10 +52,13 @@ static enum status wait_all(struct kernels *k)
 static enum status split_row(uint16_t *first, uint16_t *second, const struct source *part, int row)
 {
     ptrdiff_t element = dtype_bits(part->dtype) / 8;
+    const char *from = (const char *)part->data + row * part->row_step * element;
 
-    for (int column = 0; column < part->columns; column++) {
-        const char *from =
-            (const char *)part->data + (row * part->row_step + column * part->column_step) * element;
+    if (!second && part->column_step == 1 && part->dtype == DTYPE_BF16) {
+        memcpy(first, from, (size_t)part->columns * sizeof *first);
+        return STATUS_OK;
+    }
+    for (int column = 0; column < part->columns; column++, from += part->column_step * element) {
         float value;
 
         TRY(dtype_widen(&value, from, part->dtype, 1));
@@ -66,41 +69,69 @@ static enum status split_row(uint16_t *first, uint16_t *second, const struct sou
     return STATUS_OK;
 }
 
+/* Rows of a part that go into a weight together. */
+struct rows {
+    const struct source *part;
+    int to, from, count; /* first row of the weight, and of the part */
+};
+
 /* Codes and scales as they are. */
-static enum status fill_codes(struct kernels *k, struct weight *w, int first_row, const struct source *part)
+static enum status fill_codes(struct cuda_entries *c, const struct cuda_weight *w, struct rows r)
 {
-    struct cuda_weight shape = cuda_entries_weight(w);
-    int scales = scale_count(w->columns);
-    uint8_t *codes = (uint8_t *)cuda_entries_of(k)->row;
+    const struct source *part = r.part;
+    size_t stride = (size_t)w->stride, scales = (size_t)w->scales, rows = (size_t)r.count;
+    size_t code_bytes = rows * stride, scale_bytes = rows * scales * sizeof(float);
+    void *room;
+    uint8_t *codes;
 
-    for (int row = 0; row < part->rows; row++) {
-        size_t at = (size_t)(first_row + row);
+    TRY(cuda_load_room(&c->load, &c->device, code_bytes + scale_bytes, &room));
+    codes = (uint8_t *)room + scale_bytes;
+    memcpy(room, part->scale + (size_t)r.from * scales, scale_bytes);
+    memset(codes, 0, code_bytes);
+    for (int row = 0; row < r.count; row++) {
+        const uint8_t *from = (const uint8_t *)part->data + (r.from + row) * part->row_step;
+        uint8_t *to = codes + (size_t)row * stride;
 
-        memset(codes, 0, (size_t)shape.stride);
         for (int column = 0; column < part->columns; column++)
-            codes[column] = ((const uint8_t *)part->data)[row * part->row_step + column * part->column_step];
-        TRY(upload(k, (char *)w->data + at * (size_t)shape.stride, codes, (size_t)shape.stride));
-        TRY(upload(k, (void *)(uintptr_t)(shape.scale + at * (size_t)scales),
-                   part->scale + (ptrdiff_t)row * scales, (size_t)scales * sizeof(float)));
+            to[column] = from[column * part->column_step];
     }
-    return STATUS_OK;
+    TRY(cuda_load_send(&c->load, &c->device, (char *)(uintptr_t)w->data + (size_t)r.to * stride, codes,
+                       code_bytes));
+    return cuda_load_send(&c->load, &c->device, (void *)(uintptr_t)(w->scale + (size_t)r.to * scales), room,
+                          scale_bytes);
 }
 
-static enum status fill_planes(struct kernels *k, struct weight *w, int first_row, const struct source *part)
+static enum status fill_planes(struct cuda_entries *c, const struct cuda_weight *w, struct rows r)
 {
-    struct cuda_weight shape = cuda_entries_weight(w);
-    uint16_t *planes = cuda_entries_of(k)->row;
-    size_t bytes = (size_t)shape.stride * sizeof *planes;
+    size_t stride = (size_t)w->stride, numbers = (size_t)r.count * stride, bytes = numbers * sizeof(uint16_t);
+    uint16_t *data = (uint16_t *)(uintptr_t)w->data + (size_t)r.to * stride, *planes;
+    void *room;
 
-    for (int row = 0; row < part->rows; row++) {
-        size_t at = (size_t)(first_row + row) * (size_t)shape.stride;
-        uint16_t *data = w->data;
+    TRY(cuda_load_room(&c->load, &c->device, w->plane ? 2 * bytes : bytes, &room));
+    planes = room;
+    memset(planes, 0, w->plane ? 2 * bytes : bytes);
+    for (int row = 0; row < r.count; row++) {
+        uint16_t *first = planes + (size_t)row * stride;
 
-        memset(planes, 0, 2 * bytes);
-        TRY(split_row(planes, shape.plane ? planes + shape.stride : NULL, part, row));
-        TRY(upload(k, data + at, planes, bytes));
-        if (shape.plane)
-            TRY(upload(k, data + shape.plane + at, planes + shape.stride, bytes));
+        TRY(split_row(first, w->plane ? first + numbers : NULL, r.part, r.from + row));
+    }
+    TRY(cuda_load_send(&c->load, &c->device, data, planes, bytes));
+    return w->plane ? cuda_load_send(&c->load, &c->device, data + w->plane, planes + numbers, bytes)
+                    : STATUS_OK;
+}
+
+/* As many rows at a time as a buffer takes. */
+static enum status fill(struct cuda_entries *c, const struct cuda_weight *w, int first_row,
+                        const struct source *part)
+{
+    size_t bytes = w->scale ? (size_t)w->stride + (size_t)w->scales * sizeof(float)
+                            : (size_t)w->stride * sizeof(uint16_t) * (w->plane ? 2 : 1);
+    int most = (int)(CUDA_LOAD_BYTES / (bytes > 0 ? bytes : 1));
+
+    for (int row = 0; row < part->rows; row += most) {
+        struct rows r = {part, first_row + row, row, part->rows - row < most ? part->rows - row : most};
+
+        TRY(w->scale ? fill_codes(c, w, r) : fill_planes(c, w, r));
     }
     return STATUS_OK;
 }
@@ -108,6 +139,7 @@ static enum status fill_planes(struct kernels *k, struct weight *w, int first_ro
 static enum status weight_fill(struct kernels *k, struct weight *w, int first_row, const struct source *part)
 {
     bool codes = part->dtype == DTYPE_F8_E4M3;
+    struct cuda_weight shape;
 
     if (part->columns != w->columns || first_row < 0 || part->rows < 0 || part->rows > w->rows - first_row)
         return FAIL(STATUS_BUG, "rows [%d, %d] put at row %d of a weight [%d, %d]", part->rows, part->columns,
@@ -117,7 +149,8 @@ static enum status weight_fill(struct kernels *k, struct weight *w, int first_ro
                     dtype_name(w->format));
     if (codes && !part->scale)
         return FAIL(STATUS_BUG, "F8_E4M3 numbers without scales");
-    return codes ? fill_codes(k, w, first_row, part) : fill_planes(k, w, first_row, part);
+    shape = cuda_entries_weight(w);
+    return fill(cuda_entries_of(k), &shape, first_row, part);
 }
 
 static void close_all(struct kernels *k)
@@ -135,6 +168,7 @@ static void close_all(struct kernels *k)
     cuda_tables_close(&c->tables, &c->device);
     cuda_record_close(&c->record);
     cuda_device_close(&c->device);
+    cuda_load_close(&c->load);
     memory = c->memory; /* the table lies in it */
     host_close(&memory);
 }
@@ -163,15 +197,14 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
                            struct cuda_entries **out)
 {
     struct cuda_entries *c;
-    void *space, *row;
+    void *space;
 
     TRY(host_alloc(memory, sizeof *c, "the cuda backend", &space));
     c = space;
-    TRY(host_alloc(memory, 2 * sizeof *c->row * (CUDA_PLAN_ROW_ELEMENTS + 32), "a row of a weight", &row));
-    c->row = row;
     *out = c;
     TRY(cuda_device_open(&c->device, request->device, request->memory));
     c->device.waits = &c->table.waits;
+    TRY(cuda_load_open(&c->load));
     TRY(cuda_record_open(&c->record, &c->device, memory));
     TRY(cuda_spans_open(&c->spans, &c->device, memory, &c->record));
     TRY(cuda_tables_open(&c->tables, &c->device, memory));
@@ -212,6 +245,7 @@ enum status cuda_open(const struct module_request *request, struct kernels **out
             cuda_tables_close(&c->tables, &c->device);
             cuda_record_close(&c->record);
             cuda_device_close(&c->device);
+            cuda_load_close(&c->load);
         }
         host_close(&memory);
         return status;

@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_blas.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_launch.h"
+#include "kernels/cuda/cuda_load.h"
 #include "kernels/cuda/cuda_record.h"
 #include "kernels/cuda/cuda_spans.h"
 #include "kernels/cuda/cuda_tables.h"
@@ -27,7 +28,7 @@ struct cuda_entries {
     struct cuda_tables tables;
     uint64_t weights; /* where those of experts lay that `tables` tells of, see struct recording */
     int64_t products; /* of blas before a recording began */
-    uint16_t *row;    /* two planes of a row of a weight on its way to the device */
+    struct cuda_load load;
     struct cuda_weight slot[2 * CUDA_ENTRIES_SLOTS]; /* of a layer: gate and up of each, then down */
     char name[64];
 };

@@ -1,7 +1,7 @@
 /* test_device.c - memory of the device: one pool, pieces of it, and what travels there through pinned memory
  *
  * SPDX-License-Identifier: Apache-2.0 */
-#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_load.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -132,13 +132,43 @@ static void the_ring_keeps_what_was_sent(void **state)
     free(data);
 }
 
+/* Blocks of any size, many times both buffers: all arrive, and the host waits less than once a buffer. */
+static void what_is_loaded_arrives_whole(void **state)
+{
+    enum { BYTES = 6 * CUDA_LOAD_BYTES };
+    unsigned char *data = patterned(BYTES);
+    struct cuda_load load;
+    size_t done = 0;
+    void *there;
+
+    (void)state;
+    open_device(0);
+    must(cuda_load_open(&load));
+    must(cuda_device_take(&device, BYTES, "a test", &there));
+    for (int i = 0; done < BYTES; i++) {
+        size_t bytes = i % 5 == 4 ? CUDA_LOAD_BYTES : (size_t)(i + 1) * 77777 % (3 * MIB);
+        void *room;
+
+        bytes = bytes < BYTES - done ? bytes : BYTES - done;
+        must(cuda_load_room(&load, &device, bytes, &room));
+        memcpy(room, data + done, bytes);
+        must(cuda_load_send(&load, &device, (char *)there + done, room, bytes));
+        done += bytes;
+    }
+    assert_in_range(waits, 1, BYTES / CUDA_LOAD_BYTES + 4); /* a block that does not fit leaves a rest */
+    expect_pattern(there, 0, BYTES);
+    cuda_device_give_back(&device, there);
+    cuda_device_close(&device);
+    cuda_load_close(&load);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_pool_gives_what_was_planned),
-        cmocka_unit_test(more_than_was_free_is_refused),
-        cmocka_unit_test(what_is_uploaded_arrives_whole),
-        cmocka_unit_test(the_ring_keeps_what_was_sent),
+        cmocka_unit_test(a_pool_gives_what_was_planned),  cmocka_unit_test(more_than_was_free_is_refused),
+        cmocka_unit_test(what_is_uploaded_arrives_whole), cmocka_unit_test(the_ring_keeps_what_was_sent),
+        cmocka_unit_test(what_is_loaded_arrives_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
