@@ -14,7 +14,8 @@
 
 enum { ARENA_BYTES = 64 << 10 };
 
-/* Of the first exchange: the 16 bits of it that a flag holds wrap around soon after, in every run. */
+/* Of the first exchange, as the device counts: the 16 bits of it that a flag holds wrap around soon after, in
+ * every run. */
 static const uint64_t FIRST_NUMBER = (1 << 16) - 5;
 
 /* The watchdog gives up much earlier, unless it was told to wait for ever. */
@@ -33,7 +34,8 @@ struct lsa {
     void *reached;  /* [ranks] of the device: their windows */
     int32_t *state; /* [ranks, CUDA_LSA_CHUNKS] pinned */
     struct cuda_lsa lsa;
-    uint64_t number; /* of the next exchange */
+    int turn;       /* whose place the next exchange takes */
+    int64_t breaks; /* of the device at the last exchange */
 };
 
 static struct lsa *lsa_of(struct comm *c)
@@ -64,6 +66,18 @@ static bool fits(const struct lsa *l, const size_t *bytes)
     return bytes[0] > 0 && bytes[0] % 4 == 0 && bytes[0] <= l->lsa.place / (size_t)l->table.size;
 }
 
+/* After a break, places are not in turn with those of what ran before: cuda_lsa.cu says why all meet then. */
+static enum status meet(struct lsa *l)
+{
+    int64_t breaks = l->team->device->breaks;
+
+    if (l->breaks == breaks)
+        return STATUS_OK;
+    l->breaks = breaks;
+    CUDA_TRY(cuda_lsa_meet(l->lsa, PATIENCE, l->state, stream(l)));
+    return STATUS_OK;
+}
+
 /* Rows stay until the second next exchange by stores, so at least until the second next call of any kind. */
 static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
 {
@@ -76,10 +90,11 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
     call->peers = c->size - 1;
     call->least = c->rank == 0 ? 1 : 0;
     call->most = c->rank == c->size - 1 ? c->size - 2 : c->size - 1;
-    CUDA_TRY(cuda_lsa_push(l->lsa, mine, bytes[0], l->number, stream(l)));
-    CUDA_TRY(cuda_lsa_wait(l->lsa, bytes[0], l->number, PATIENCE, l->state, stream(l)));
-    *arrivals = (char *)l->memory + cuda_lsa_place_at(l->lsa.place, l->number);
-    l->number++;
+    TRY(meet(l));
+    CUDA_TRY(cuda_lsa_push(l->lsa, mine, bytes[0], l->turn, stream(l)));
+    CUDA_TRY(cuda_lsa_wait(l->lsa, bytes[0], PATIENCE, l->state, stream(l)));
+    *arrivals = (char *)l->memory + cuda_lsa_place_at(l->lsa.place, l->turn);
+    l->turn = (l->turn + 1) % CUDA_LSA_PLACES;
     return comm_nccl_team_end(l->team);
 }
 
@@ -171,6 +186,8 @@ static void close_all(struct comm *c)
     }
     if (all_here && l->memory)
         ncclMemFree(l->memory);
+    if (l->lsa.number)
+        l->kernels->release(l->kernels, l->lsa.number);
     if (l->reached)
         l->kernels->release(l->kernels, l->reached);
     if (all_here)
@@ -213,14 +230,17 @@ static enum status take_memory(struct lsa *l)
 {
     size_t states = (size_t)l->table.size * CUDA_LSA_CHUNKS * sizeof *l->state;
     ncclResult_t result = ncclMemAlloc(&l->memory, cuda_plan_window_bytes(l->table.size, l->lsa.place));
+    void *number;
 
     if (result != ncclSuccess)
         return FAIL(STATUS_NO_MEMORY, "--dispatch lsa: a window of %zu bytes: %s",
                     cuda_plan_window_bytes(l->table.size, l->lsa.place), ncclGetErrorString(result));
     TRY(l->kernels->alloc(l->kernels, (size_t)l->table.size * sizeof(char *), "windows", &l->reached));
+    l->lsa.window = l->reached;
+    TRY(l->kernels->alloc(l->kernels, sizeof FIRST_NUMBER, "a number of exchanges", &number));
+    l->lsa.number = number;
     CUDA_TRY(cudaMallocHost((void **)&l->state, states));
     memset(l->state, 0, states);
-    l->lsa.window = l->reached;
     return STATUS_OK;
 }
 
@@ -258,6 +278,7 @@ static enum status begin_flags(struct lsa *l)
     size_t flags = cuda_plan_flag_bytes(l->table.size);
 
     CUDA_TRY(cudaMemsetAsync((char *)l->memory + CUDA_LSA_PLACES * l->lsa.place, 0, flags, stream(l)));
+    TRY(cuda_device_upload(l->team->device, l->lsa.number, &FIRST_NUMBER, sizeof FIRST_NUMBER));
     CUDA_TRY(cuda_lsa_domain_reach(l->window, l->reached, l->table.size, stream(l)));
     return cuda_device_wait(l->team->device);
 }
@@ -285,8 +306,8 @@ enum status comm_nccl_lsa_open(struct kernels *k, struct comm *rows, size_t most
         arena_close(&arena);
         return status;
     }
-    /* Not recordable: kernels are told the number of their exchange. */
     *l = (struct lsa){.table = {.kind = "lsa",
+                                .recordable = rows->recordable,
                                 .rank = rows->rank,
                                 .size = rows->size,
                                 .broadcast = broadcast,
@@ -300,8 +321,7 @@ enum status comm_nccl_lsa_open(struct kernels *k, struct comm *rows, size_t most
                       .rows = rows,
                       .inner = comm_nccl_inner(rows),
                       .team = comm_nccl_team_of(rows),
-                      .lsa = {.place = cuda_plan_place_bytes(most), .rank = rows->rank, .ranks = rows->size},
-                      .number = FIRST_NUMBER};
+                      .lsa = {.place = cuda_plan_place_bytes(most), .rank = rows->rank, .ranks = rows->size}};
     status = open_in(l);
     if (status != STATUS_OK)
         close_all(&l->table);

@@ -62,11 +62,12 @@ static void trial_close(struct trial *t)
     arena_close(&t->engine.arena);
 }
 
-/* --dispatch lsa: the window and where those of all ranks are. */
+/* --dispatch lsa: the window, where those of all ranks are, and the number of the next exchange. */
 static void plan_windows(struct budget_rank *r, const struct engine *e, const struct kernels *real)
 {
     r->windows = cuda_plan_window_bytes(e->grid.ranks, DISPATCH_FIXED_BYTES);
-    r->exchanges += r->windows + kernels_piece_bytes(real, (size_t)e->grid.ranks * sizeof(char *));
+    r->exchanges += r->windows + kernels_piece_bytes(real, (size_t)e->grid.ranks * sizeof(char *)) +
+                    kernels_piece_bytes(real, sizeof(uint64_t));
 }
 
 /* Exchanges and the backend's own; where its memory is apart, also what lies on the host. */

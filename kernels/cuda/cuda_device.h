@@ -31,6 +31,7 @@ struct cuda_device {
     struct cuda_device_guest guest;
     bool recording; /* what is queued is kept for later: neither sent arrays nor waits are possible */
     int exchanges;  /* of the guest's calls in what is recorded */
+    int64_t breaks; /* grows where the next call may run behind others than the last one: recordings */
     float *partial; /* [CUDA_DEVICE_PARTIAL_FLOATS] results of attention not yet added up */
 };
 

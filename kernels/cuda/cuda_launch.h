@@ -80,7 +80,7 @@ cudaError_t cuda_deal_group(struct matrix arrivals, int width, int slots, int32_
 /* Rows that the ranks of a domain, whose devices reach each other's memory, store into each other's windows.
  * A window is CUDA_LSA_PLACES places [ranks, bytes] for what each rank sends, then flags
  * [CUDA_LSA_PLACES, ranks, CUDA_LSA_CHUNKS]. Exchanges are numbered alike on all ranks, each one more than
- * that before. */
+ * that before; an exchange is a push, then a wait. */
 enum {
     CUDA_LSA_PLACES = CUDA_PLAN_WINDOW_PLACES,
     CUDA_LSA_CHUNKS = CUDA_PLAN_WINDOW_CHUNKS,
@@ -89,6 +89,7 @@ enum {
 
 struct cuda_lsa {
     char *const *window; /* [ranks] of each rank, as this device reaches it */
+    uint64_t *number;    /* of the next exchange, on the device: the wait of one counts it */
     size_t place;        /* bytes, a multiple of 16 */
     int rank, ranks;
 };
@@ -102,20 +103,24 @@ struct cuda_lsa_patience {
     uint64_t late, most;
 };
 
-/* Where in a window the rows of an exchange lie. */
-static inline size_t cuda_lsa_place_at(size_t place, uint64_t number)
+/* Where in a window the rows of an exchange lie: `turn`, 0 ... CUDA_LSA_PLACES - 1, is the same on all ranks.
+ */
+static inline size_t cuda_lsa_place_at(size_t place, int turn)
 {
-    return (size_t)(number % CUDA_LSA_PLACES) * place;
+    return (size_t)turn * place;
 }
 
 /* rows [ranks, bytes] go to all ranks, this one too; bytes is a multiple of 4. */
-cudaError_t cuda_lsa_push(struct cuda_lsa lsa, const void *rows, size_t bytes, uint64_t number,
-                          cudaStream_t s);
+cudaError_t cuda_lsa_push(struct cuda_lsa lsa, const void *rows, size_t bytes, int turn, cudaStream_t s);
 
 /* Until rows of all ranks are here. state [ranks, CUDA_LSA_CHUNKS]; a chunk once missing is not waited for
  * again. */
-cudaError_t cuda_lsa_wait(struct cuda_lsa lsa, size_t bytes, uint64_t number,
-                          struct cuda_lsa_patience patience, volatile int32_t *state, cudaStream_t s);
+cudaError_t cuda_lsa_wait(struct cuda_lsa lsa, size_t bytes, struct cuda_lsa_patience patience,
+                          volatile int32_t *state, cudaStream_t s);
+
+/* An exchange of no rows, behind which all places are free again. */
+cudaError_t cuda_lsa_meet(struct cuda_lsa lsa, struct cuda_lsa_patience patience, volatile int32_t *state,
+                          cudaStream_t s);
 
 /* -- cuda_multiply.cu --------------------------------------------------------------------------------------
  */

@@ -3,15 +3,24 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Exchange n uses place n % 3 of every window, and no barrier is needed before it is written again. A source
- * writes a place for n + 3 in its push of n + 3, which its stream runs after its wait of n + 2. That wait saw
- * the flags that the receiver raised in its push of n + 2, which the receiver's stream ran after all that was
- * queued before it: its wait of n, and whatever read the rows of n up to its call of n + 2. A flag has places
- * too, so it is not raised for n + 3 before it was read for n, by the same argument.
+ * The device counts exchanges itself, as the arguments of a recorded step stay what they were; the host says
+ * which place of every window rows go to, and takes the three places in turn. No barrier is needed before one
+ * is written again. A source writes a place for exchange n + 3 in its push of n + 3, which its stream runs
+ * after its wait of n + 2. That wait saw the flags that the receiver raised in its push of n + 2, which the
+ * receiver's stream ran after all that was queued before it: its wait of n, and whatever read the rows of n
+ * up to its call of n + 2.
  *
- * A flag holds the number of the exchange, 16 bits of it, and how many words each rank sends, likewise.
- * Numbers wrap around: what stands in a flag before its turn is of the exchange three numbers before, and the
- * zeros at the start are of no exchange as long as the first number is not a multiple of 2^16. */
+ * A recorded step goes to the places whose turn it was when it was recorded, whatever ran before it. So the
+ * first exchange of a recording, and the first one behind a launch, comes after a meeting: an exchange m of
+ * no rows. Whoever has waited for m has seen the flags that the others raised in their push of m, behind all
+ * that read rows of exchanges before m: those of a recorded step are read in it, others before the next one.
+ * So behind m the places are free, in whatever order, and from there on they are taken in turn again.
+ *
+ * Flags have three places too, by the number of the exchange, meetings counted, whichever place its rows
+ * have: so one is not raised for n + 3 before it was read for n, by the argument above. A flag holds the
+ * number, 16 bits of it, and how many words each rank sends, likewise. Numbers wrap around: what stands in a
+ * flag before its turn is of the exchange three numbers before, and the zeros at the start are of no exchange
+ * as long as the first number is not a multiple of 2^16. */
 #include "kernels/cuda/cuda_launch.h"
 #include "kernels/cuda/gpu.cuh"
 
@@ -36,13 +45,13 @@ static __device__ __forceinline__ uint32_t *flags_of(const struct cuda_lsa &lsa,
  * is as wide as the rows' alignment allows. */
 template <class unit>
 static __global__ __launch_bounds__(THREADS) void lsa_push(struct cuda_lsa lsa, const unit *rows,
-                                                           size_t units, uint64_t number)
+                                                           size_t units, int turn)
 {
+    uint64_t number = *lsa.number;
     size_t to = blockIdx.y, chunk = blockIdx.x;
     size_t begin = units * chunk / CUDA_LSA_CHUNKS, end = units * (chunk + 1) / CUDA_LSA_CHUNKS;
     char *window = lsa.window[to];
-    unit *out =
-        reinterpret_cast<unit *>(window + (number % CUDA_LSA_PLACES) * lsa.place) + (size_t)lsa.rank * units;
+    unit *out = reinterpret_cast<unit *>(window + (size_t)turn * lsa.place) + (size_t)lsa.rank * units;
     const unit *in = rows + to * units;
 
     for (size_t i = begin + threadIdx.x; i < end; i += blockDim.x)
@@ -77,11 +86,12 @@ static __device__ __forceinline__ uint32_t wait_longer(const uint32_t *flag, uin
     return word;
 }
 
-/* One block, a lane for each flag of this rank's window. */
-static __global__ __launch_bounds__(THREADS) void lsa_wait(struct cuda_lsa lsa, size_t bytes, uint64_t number,
+/* One block, a lane for each flag of this rank's window; when all are raised the exchange is over. */
+static __global__ __launch_bounds__(THREADS) void lsa_wait(struct cuda_lsa lsa, size_t bytes,
                                                            struct cuda_lsa_patience patience,
                                                            volatile int32_t *state)
 {
+    uint64_t number = *lsa.number;
     const uint32_t *flags = flags_of(lsa, lsa.window[lsa.rank], number);
     uint32_t wanted = flag_word(number, bytes), word;
 
@@ -92,22 +102,32 @@ static __global__ __launch_bounds__(THREADS) void lsa_wait(struct cuda_lsa lsa, 
         if (word >> 16 == wanted >> 16 && word != wanted)
             state[i] = CUDA_LSA_OTHER_SIZE;
     }
+    __syncthreads();
+    if (threadIdx.x == 0)
+        *lsa.number = number + 1;
 }
 
-cudaError_t cuda_lsa_push(struct cuda_lsa lsa, const void *rows, size_t bytes, uint64_t number,
-                          cudaStream_t s)
+cudaError_t cuda_lsa_push(struct cuda_lsa lsa, const void *rows, size_t bytes, int turn, cudaStream_t s)
 {
     dim3 grid(CUDA_LSA_CHUNKS, (unsigned)lsa.ranks);
 
     if (bytes % sizeof(uint4) == 0)
         return GPU_LAUNCH(lsa_push<uint4>, grid, THREADS, 0, s, lsa, static_cast<const uint4 *>(rows),
-                          bytes / sizeof(uint4), number);
+                          bytes / sizeof(uint4), turn);
     return GPU_LAUNCH(lsa_push<unsigned int>, grid, THREADS, 0, s, lsa,
-                      static_cast<const unsigned int *>(rows), bytes / sizeof(unsigned int), number);
+                      static_cast<const unsigned int *>(rows), bytes / sizeof(unsigned int), turn);
 }
 
-cudaError_t cuda_lsa_wait(struct cuda_lsa lsa, size_t bytes, uint64_t number,
-                          struct cuda_lsa_patience patience, volatile int32_t *state, cudaStream_t s)
+cudaError_t cuda_lsa_wait(struct cuda_lsa lsa, size_t bytes, struct cuda_lsa_patience patience,
+                          volatile int32_t *state, cudaStream_t s)
 {
-    return GPU_LAUNCH(lsa_wait, 1, THREADS, 0, s, lsa, bytes, number, patience, state);
+    return GPU_LAUNCH(lsa_wait, 1, THREADS, 0, s, lsa, bytes, patience, state);
+}
+
+cudaError_t cuda_lsa_meet(struct cuda_lsa lsa, struct cuda_lsa_patience patience, volatile int32_t *state,
+                          cudaStream_t s)
+{
+    cudaError_t error = cuda_lsa_push(lsa, nullptr, 0, 0, s);
+
+    return error == cudaSuccess ? cuda_lsa_wait(lsa, 0, patience, state, s) : error;
 }

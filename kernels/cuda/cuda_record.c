@@ -77,6 +77,7 @@ enum status cuda_record_begin(struct cuda_record *r)
     CUDA_TRY(cudaStreamBeginCapture(r->device->stream, cudaStreamCaptureModeThreadLocal));
     r->device->recording = true;
     r->device->exchanges = 0;
+    r->device->breaks++;
     r->arrays = 0;
     return STATUS_OK;
 }
@@ -115,6 +116,7 @@ enum status cuda_record_end(struct cuda_record *r, enum status layers)
     cudaError_t error = cudaStreamEndCapture(r->device->stream, &graph);
 
     r->device->recording = false;
+    r->device->breaks++;
     if (g && layers == STATUS_OK && error == cudaSuccess) {
         g->exchanges = r->device->exchanges;
         error = cudaGraphInstantiate(&g->exec, graph, 0);
@@ -136,5 +138,6 @@ enum status cuda_record_launch(struct cuda_record *r)
     struct cuda_device_guest *guest = &r->device->guest;
 
     CUDA_TRY(cudaGraphLaunch(r->now->exec, r->device->stream));
+    r->device->breaks++;
     return guest->replayed ? guest->replayed(guest->owner, r->now->exchanges) : STATUS_OK;
 }

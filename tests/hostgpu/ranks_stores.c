@@ -1,4 +1,5 @@
-/* ranks_stores.c - exchanges by stores between emulated devices deliver what exchanges between hosts deliver
+/* ranks_stores.c - exchanges by stores between emulated devices deliver what exchanges between hosts deliver,
+ * in recorded steps too
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "comm/comm_mpi.h"
@@ -6,9 +7,11 @@
 #include "comm/comm_nccl_lsa.h"
 #include "engine/base/clock.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/cuda_entries.h"
 #include "tests/ranks.h"
 
 enum { MOST = 60000, WINDOW = 20000, ROUNDS = 150, LIMIT = 8 };
+enum { STEPS = 50, RECORDED = 3, PAIR = 40, BETWEEN = 8 };
 
 static struct kernels *device;
 static struct comm *host, *rows, *stores;
@@ -76,15 +79,31 @@ static void exchange_once(int round)
     check(before, "after the next call", round);
 }
 
+static int start(void **unused)
+{
+    (void)unused;
+    return cuda_open(&(struct module_request){.device = ranks_rank}, &device) != STATUS_OK ||
+           device->alloc(device, MOST, "what is sent", &sent) != STATUS_OK ||
+           comm_mpi_open(MPI_COMM_WORLD, MOST, &host) != STATUS_OK ||
+           comm_nccl_open(device, host, NULL, 0, MOST, &rows) != STATUS_OK ||
+           comm_nccl_lsa_open(device, rows, WINDOW, &stores) != STATUS_OK;
+}
+
+static int end(void **unused)
+{
+    (void)unused;
+    stores->close(stores);
+    rows->close(rows);
+    host->close(host);
+    device->release(device, sent);
+    device->close(device);
+    return 0;
+}
+
 static void stores_deliver_what_hosts_do(void **unused)
 {
     (void)unused;
     state = ranks_seed;
-    assert_all_ok(cuda_open(&(struct module_request){.device = ranks_rank}, &device));
-    assert_all_ok(device->alloc(device, MOST, "what is sent", &sent));
-    assert_all_ok(comm_mpi_open(MPI_COMM_WORLD, MOST, &host));
-    assert_all_ok(comm_nccl_open(device, host, NULL, 0, MOST, &rows));
-    assert_all_ok(comm_nccl_lsa_open(device, rows, WINDOW, &stores));
     results[0].there = results[1].there = sent;
     for (int round = 0; round < ROUNDS; round++) {
         if (draw(40) == (size_t)ranks_rank)
@@ -92,16 +111,98 @@ static void stores_deliver_what_hosts_do(void **unused)
         exchange_once(round);
     }
     assert_all(true);
-    stores->close(stores);
-    rows->close(rows);
-    host->close(host);
-    device->release(device, sent);
-    device->close(device);
+}
+
+/* -- recorded steps --- */
+
+/* [1, ranks x PAIR] each: what is sent, what it grows by, what came in all, and what only takes time. */
+static struct matrix mine, ones, sum, idle;
+
+static void fill(struct matrix x, float number)
+{
+    static float numbers[LIMIT * PAIR];
+
+    for (int i = 0; i < x.columns; i++)
+        numbers[i] = number;
+    assert_ok(device->upload(device, x.data, numbers, (size_t)x.columns * sizeof *numbers));
+}
+
+static void add(struct matrix to, struct matrix more)
+{
+    assert_int_equal(cuda_rows_add(to, more, cuda_entries_of(device)->device.stream), cudaSuccess);
+}
+
+/* Every exchange sends numbers one greater than those before. What comes is read late. */
+static void queue_step(int calls)
+{
+    size_t bytes[LIMIT * LIMIT];
+
+    for (int i = 0; i < ranks_size * ranks_size; i++)
+        bytes[i] = PAIR * sizeof(float);
+    for (int c = 0; c < calls; c++) {
+        struct matrix came = sum;
+        const void *there;
+
+        add(mine, ones);
+        assert_ok(stores->exchange(stores, mine.data, bytes, &there));
+        came.data = (float *)(uintptr_t)there;
+        for (int i = 0; i < BETWEEN; i++)
+            add(idle, ones);
+        add(sum, came);
+    }
+}
+
+/* A step of `calls` exchanges, the same on all ranks; how many of them were replayed. */
+static int step_once(int calls)
+{
+    static const int32_t position;
+    const int32_t key = calls;
+    struct recording r = {.key = &key, .count = 1, .positions = &position, .rows = 1};
+    enum recording_way way = RECORDING_NONE;
+
+    if (calls <= RECORDED)
+        assert_ok(device->record(device, &r, &way));
+    if (way != RECORDING_AGAIN)
+        queue_step(calls);
+    if (way == RECORDING_NEW)
+        assert_ok(device->recorded(device, STATUS_OK));
+    return way == RECORDING_AGAIN ? calls : 0;
+}
+
+static void replayed_stores_deliver_as_well(void **unused)
+{
+    static float came[LIMIT * PAIR];
+    int all = 0, replayed = 0;
+
+    (void)unused;
+    state = ranks_seed;
+    for (struct matrix *m[] = {&mine, &ones, &sum, &idle}, **x = m; x < m + 4; x++)
+        assert_ok(kernels_matrix(device, 1, ranks_size * PAIR, "numbers", *x));
+    fill(mine, 1000.0f * (float)ranks_rank);
+    fill(ones, 1);
+    for (int step = 0; step < STEPS; step++) {
+        int calls = 1 + (int)draw(RECORDED + 1);
+
+        if (draw(8) == (size_t)ranks_rank)
+            clock_sleep(1000000);
+        all += calls;
+        replayed += step_once(calls);
+    }
+    assert_ok(device->download(device, came, sum.data, (size_t)sum.columns * sizeof *came));
+    for (int i = 0; i < sum.columns; i++)
+        if (came[i] != (float)(all * 1000 * (i / PAIR) + all * (all + 1) / 2))
+            fail_msg("%d exchanges, %d of them replayed: what came from rank %d makes %.0f", all, replayed,
+                     i / PAIR, (double)came[i]);
+    assert_true(replayed > all / 4);
+    for (struct matrix *m[] = {&mine, &ones, &sum, &idle}, **x = m; x < m + 4; x++)
+        device->release(device, (*x)->data);
+    assert_all(true);
 }
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(stores_deliver_what_hosts_do)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(stores_deliver_what_hosts_do, start),
+                                       cmocka_unit_test_teardown(replayed_stores_deliver_as_well, end)};
 
-    return ranks_run(argc, argv, tests, 1);
+    return ranks_run(argc, argv, tests, 2);
 }

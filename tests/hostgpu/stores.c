@@ -4,11 +4,13 @@
  *
  * The kernels of cuda_lsa.cu alone: the ranks are streams of one device and their windows its memory, so that
  * the race detector sees all sides. Arguments: the seed, and the most rounds. Built with -DSTORES_IN_TURN all
- * ranks have stored before one waits, for an interpreter that runs a kernel to its end at once. */
+ * ranks have stored before one waits, for an interpreter that runs a kernel to its end at once; and nothing
+ * is recorded. */
 #include "kernels/cuda/cuda_launch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,11 +30,13 @@ struct side {
     cudaStream_t stream;
     struct cuda_lsa lsa;
     char *window;
-    uint32_t *rows;            /* on the device: what the next exchange sends */
+    uint32_t *rows;            /* on the device: what the next exchange or step sends ... */
+    uint32_t *kept;            /* ... and what came in all exchanges of a step */
     uint32_t *sent[EXCHANGES]; /* pinned */
     uint32_t *came[EXCHANGES]; /* pinned: as it lies there after the next call, too */
     volatile int32_t *state;   /* pinned */
     char **reached;            /* pinned */
+    uint64_t *first;           /* pinned: the number of the first exchange */
 };
 
 static struct side side[RANKS];
@@ -57,8 +61,10 @@ static int take(struct side *s)
 {
     int bad = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking) ||
               cudaMalloc((void **)&s->window, cuda_plan_window_bytes(RANKS, PLACE)) ||
-              cudaMalloc((void **)&s->rows, PLACE) ||
+              cudaMalloc((void **)&s->rows, PLACE) || cudaMalloc((void **)&s->kept, PLACE) ||
               cudaMalloc((void **)&s->lsa.window, RANKS * sizeof(char *)) ||
+              cudaMalloc((void **)&s->lsa.number, sizeof FIRST) ||
+              cudaMallocHost((void **)&s->first, sizeof FIRST) ||
               cudaMallocHost((void **)&s->reached, RANKS * sizeof(char *)) ||
               cudaMallocHost((void **)(uintptr_t)&s->state, STATES * sizeof(int32_t));
 
@@ -85,6 +91,7 @@ static void begin(int ranks)
         for (int other = 0; other < ranks; other++)
             s->reached[other] = side[other].window;
         memset((void *)(uintptr_t)s->state, 0, STATES * sizeof(int32_t));
+        *s->first = FIRST;
         s->lsa.place = PLACE;
         s->lsa.rank = r;
         s->lsa.ranks = ranks;
@@ -92,13 +99,16 @@ static void begin(int ranks)
                                          (size_t)ranks * sizeof(char *), cudaMemcpyHostToDevice, s->stream),
                          cudaSuccess);
         assert_int_equal(
+            cudaMemcpyAsync(s->lsa.number, s->first, sizeof FIRST, cudaMemcpyHostToDevice, s->stream),
+            cudaSuccess);
+        assert_int_equal(
             cudaMemsetAsync(s->window + CUDA_LSA_PLACES * PLACE, 0, cuda_plan_flag_bytes(ranks), s->stream),
             cudaSuccess);
     }
     settle();
 }
 
-static void push(struct side *s, int e, size_t bytes)
+static void draw_rows(struct side *s, int e, size_t bytes)
 {
     size_t all = bytes * (size_t)s->lsa.ranks;
 
@@ -106,13 +116,23 @@ static void push(struct side *s, int e, size_t bytes)
         s->sent[e][i] = draw(1 << 30);
     assert_int_equal(cudaMemcpyAsync(s->rows, s->sent[e], all, cudaMemcpyHostToDevice, s->stream),
                      cudaSuccess);
-    assert_int_equal(cuda_lsa_push(s->lsa, s->rows, bytes, FIRST + (uint64_t)e, s->stream), cudaSuccess);
+}
+
+static int turn_of(int e)
+{
+    return e % CUDA_LSA_PLACES;
+}
+
+static void push(struct side *s, int e, size_t bytes)
+{
+    draw_rows(s, e, bytes);
+    assert_int_equal(cuda_lsa_push(s->lsa, s->rows, bytes, turn_of(e), s->stream), cudaSuccess);
 }
 
 /* What came in exchange e, as it is when this is reached. */
 static void read_back(struct side *s, int e, size_t bytes)
 {
-    assert_int_equal(cudaMemcpyAsync(s->came[e], s->window + cuda_lsa_place_at(PLACE, FIRST + (uint64_t)e),
+    assert_int_equal(cudaMemcpyAsync(s->came[e], s->window + cuda_lsa_place_at(PLACE, turn_of(e)),
                                      bytes * (size_t)s->lsa.ranks, cudaMemcpyDeviceToHost, s->stream),
                      cudaSuccess);
 }
@@ -120,8 +140,7 @@ static void read_back(struct side *s, int e, size_t bytes)
 /* Rows are read after the next exchange has been waited for: the last moment that is allowed. */
 static void wait_and_read(struct side *s, int e, const size_t *bytes)
 {
-    assert_int_equal(cuda_lsa_wait(s->lsa, bytes[e], FIRST + (uint64_t)e, LONG, s->state, s->stream),
-                     cudaSuccess);
+    assert_int_equal(cuda_lsa_wait(s->lsa, bytes[e], LONG, s->state, s->stream), cudaSuccess);
     if (e > 0)
         read_back(s, e - 1, bytes[e - 1]);
     if (e == EXCHANGES - 1)
@@ -187,10 +206,9 @@ static void rows_that_do_not_come_are_given_up_by_name(void **unused)
 {
     (void)unused;
     begin(2);
-    push(&side[0], 0, 64);
     for (int again = 0; again < 2; again++) {
-        assert_int_equal(cuda_lsa_wait(side[0].lsa, 64, FIRST, SHORT, side[0].state, side[0].stream),
-                         cudaSuccess);
+        push(&side[0], again, 64);
+        assert_int_equal(cuda_lsa_wait(side[0].lsa, 64, SHORT, side[0].state, side[0].stream), cudaSuccess);
         settle();
         expect_states(0, CUDA_LSA_WELL, CUDA_LSA_MISSING);
     }
@@ -203,12 +221,104 @@ static void rows_of_another_size_are_told(void **unused)
     push(&side[0], 0, 64);
     push(&side[1], 0, 68);
     settle();
-    assert_int_equal(cuda_lsa_wait(side[0].lsa, 64, FIRST, LONG, side[0].state, side[0].stream), cudaSuccess);
+    assert_int_equal(cuda_lsa_wait(side[0].lsa, 64, LONG, side[0].state, side[0].stream), cudaSuccess);
     settle();
     expect_states(0, CUDA_LSA_WELL, CUDA_LSA_OTHER_SIZE);
 }
 
 #ifndef STORES_IN_TURN
+enum { CALLS = 4, SMALL = PLACE / RANKS / CALLS, RECORDED = 2 };
+
+/* The exchanges of a step, each with rows of its own. */
+static void queue_step(struct side *s, int calls, int turn, bool meets)
+{
+    size_t all = (size_t)s->lsa.ranks * SMALL;
+
+    if (meets)
+        assert_int_equal(cuda_lsa_meet(s->lsa, LONG, s->state, s->stream), cudaSuccess);
+    for (int c = 0; c < calls; c++) {
+        size_t at = (size_t)c * all;
+        char *place = s->window + cuda_lsa_place_at(PLACE, turn_of(turn + c));
+
+        assert_int_equal(cuda_lsa_push(s->lsa, (char *)s->rows + at, SMALL, turn_of(turn + c), s->stream),
+                         cudaSuccess);
+        assert_int_equal(cuda_lsa_wait(s->lsa, SMALL, LONG, s->state, s->stream), cudaSuccess);
+        assert_int_equal(
+            cudaMemcpyAsync((char *)s->kept + at, place, all, cudaMemcpyDeviceToDevice, s->stream),
+            cudaSuccess);
+    }
+}
+
+static cudaGraphExec_t record_step(struct side *s, int calls, int turn)
+{
+    cudaGraphExec_t exec;
+    cudaGraph_t graph;
+
+    assert_int_equal(cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    queue_step(s, calls, turn, true);
+    assert_int_equal(cudaStreamEndCapture(s->stream, &graph), cudaSuccess);
+    assert_int_equal(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+    assert_int_equal(cudaGraphDestroy(graph), cudaSuccess);
+    return exec;
+}
+
+static void check_step(int ranks, int e, int calls)
+{
+    for (int c = 0; c < calls; c++)
+        for (int to = 0; to < ranks; to++)
+            for (int from = 0; from < ranks; from++)
+                if (memcmp(side[to].came[e] + (c * ranks + from) * (SMALL / 4),
+                           side[from].sent[e] + (c * ranks + to) * (SMALL / 4), SMALL) != 0)
+                    fail_msg("step %d, exchange %d of %d: what rank %d sent to rank %d of %d did not come", e,
+                             c, calls, from, to, ranks);
+}
+
+/* Recorded steps of few and of many exchanges, and others between them, in any order and without a pause. */
+static void replay_some(int ranks)
+{
+    cudaGraphExec_t exec[RECORDED][RANKS];
+    int recorded[RECORDED], calls[EXCHANGES], turn = 0;
+    bool meets = true; /* the first step comes behind recordings */
+
+    begin(ranks);
+    for (int i = 0; i < RECORDED; i++) {
+        recorded[i] = 1 + (int)draw(CALLS);
+        for (int r = 0; r < ranks; r++)
+            exec[i][r] = record_step(&side[r], recorded[i], turn);
+        turn += recorded[i];
+    }
+    for (int e = 0; e < EXCHANGES; e++) {
+        int kind = (int)draw(RECORDED + 1);
+
+        calls[e] = kind < RECORDED ? recorded[kind] : 1 + (int)draw(CALLS);
+        for (int r = 0; r < ranks; r++) {
+            draw_rows(&side[r], e, (size_t)calls[e] * SMALL);
+            if (kind < RECORDED)
+                assert_int_equal(cudaGraphLaunch(exec[kind][r], side[r].stream), cudaSuccess);
+            else
+                queue_step(&side[r], calls[e], turn, meets);
+            assert_int_equal(
+                cudaMemcpyAsync(side[r].came[e], side[r].kept, PLACE, cudaMemcpyDeviceToHost, side[r].stream),
+                cudaSuccess);
+        }
+        turn += kind < RECORDED ? 0 : calls[e];
+        meets = kind < RECORDED;
+    }
+    settle();
+    for (int e = 0; e < EXCHANGES; e++)
+        check_step(ranks, e, calls[e]);
+    for (int i = 0; i < RECORDED; i++)
+        for (int r = 0; r < ranks; r++)
+            assert_int_equal(cudaGraphExecDestroy(exec[i][r]), cudaSuccess);
+}
+
+static void rows_arrive_in_recorded_steps_whatever_runs_between_them(void **unused)
+{
+    (void)unused;
+    for (int round = 0; round < rounds; round++)
+        replay_some(2 + round % (RANKS - 1));
+}
+
 /* While the kernel runs, as the host looks at it. */
 __attribute__((no_sanitize("thread"))) static int32_t look(int i)
 {
@@ -222,7 +332,7 @@ static void who_is_late_is_told_while_the_others_wait_and_may_still_come(void **
     (void)unused;
     begin(2);
     push(&side[0], 0, 64);
-    assert_int_equal(cuda_lsa_wait(side[0].lsa, 64, FIRST, soon, side[0].state, side[0].stream), cudaSuccess);
+    assert_int_equal(cuda_lsa_wait(side[0].lsa, 64, soon, side[0].state, side[0].stream), cudaSuccess);
     while (look(CUDA_LSA_CHUNKS) != CUDA_LSA_LATE)
         assert_int_equal(cudaStreamQuery(side[0].stream), cudaErrorNotReady);
     push(&side[1], 0, 64);
@@ -238,6 +348,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(rows_that_do_not_come_are_given_up_by_name),
         cmocka_unit_test(rows_of_another_size_are_told),
 #ifndef STORES_IN_TURN
+        cmocka_unit_test(rows_arrive_in_recorded_steps_whatever_runs_between_them),
         cmocka_unit_test(who_is_late_is_told_while_the_others_wait_and_may_still_come),
 #endif
     };

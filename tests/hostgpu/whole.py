@@ -148,6 +148,7 @@ def graphs(program):
     """Steps that are replayed give the bytes of those that are not, whoever is in the batch and wherever experts lie."""
     lines, answers = changing_company(), {}
     layouts = [(1, ())] + ([(2, MOVING), (4, ("-tp", "2"))] if program.exchange == "nccl" else [])
+    layouts += [(2, ("--dispatch", "lsa"))] if program.windows else []
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "stats.json"
         for name, several in (("llama4_b", layouts), ("mixtral_window", layouts[:1])):
@@ -490,7 +491,10 @@ def lsa(program):
         expect(f"{more} with it is refused", code == 64 and "--dispatch lsa" in told, told)
     check_model(program, "llama4_b", *options, *MOVING)
     check_model(program, "qwen3moe_a", *options, layouts=LAYOUTS[::2])
-    code, told = ends(program, signal.SIGSTOP, *options)
+    code, told = ends(program, signal.SIGSTOP, *options, lines=8)
+    expect("a rank that stands still is named in a replayed step", code != 0 and "rank 2" in told and
+           "under way: a recorded step, 4 exchanges of all layers, with 2 ranks from " in told, told)
+    code, told = ends(program, signal.SIGSTOP, *options, "--enforce-eager")
     expect("a rank that stands still is named, and the call", code != 0 and "rank 2" in told and
            "under way: exchange by stores, the " in told, told)
 
