@@ -405,9 +405,6 @@ static enum status check_overlap(const struct options *o)
     if (counting_option(o))
         return FAIL(STATUS_USAGE, "--enable-dbo has no effect with %s, which needs all counts in every step",
                     counting_option(o));
-    if (!o->enforce_eager && o->command != OPTIONS_INSPECT)
-        return FAIL(STATUS_USAGE,
-                    "--enable-dbo needs --enforce-eager: steps that are recorded have one stream");
     return STATUS_OK;
 }
 

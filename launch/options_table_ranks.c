@@ -109,9 +109,8 @@ static const struct options_row rows[] = {
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(enable_dbo),
      .commands = OPTIONS_PLANNING,
-     .help = "cuda, with --enforce-eager: dual batch overlap; small batches go to experts in two halves, "
-             "and rows of the one travel by NCCL while experts multiply the other's; answers are the same "
-             "bytes"},
+     .help = "cuda: dual batch overlap; small batches go to experts in two halves, and rows of the one "
+             "travel by NCCL while experts multiply the other's; answers are the same bytes"},
     {.name = "cuda-module",
      .value = "FILE",
      .type = OPTIONS_STRING,

@@ -112,6 +112,7 @@ enum status cuda_record_keep(struct cuda_record *r, const void *array, size_t by
 enum status cuda_record_end(struct cuda_record *r, enum status layers)
 {
     struct cuda_record_graph *g = r->now; /* NULL: exchanges failed meanwhile, and all were forgotten */
+    const char *call = "cudaStreamEndCapture";
     cudaGraph_t graph = NULL;
     cudaError_t error = cudaStreamEndCapture(r->device->stream, &graph);
 
@@ -119,6 +120,7 @@ enum status cuda_record_end(struct cuda_record *r, enum status layers)
     r->device->breaks++;
     if (g && layers == STATUS_OK && error == cudaSuccess) {
         g->exchanges = r->device->exchanges;
+        call = "cudaGraphInstantiate";
         error = cudaGraphInstantiate(&g->exec, graph, 0);
         if (error != cudaSuccess)
             g->exec = NULL;
@@ -129,7 +131,7 @@ enum status cuda_record_end(struct cuda_record *r, enum status layers)
         return layers;
     if (error == cudaSuccess)
         return cuda_device_upload(r->device, place_of(r), r->here, r->first[r->arrays]);
-    return status_prefix(cuda_device_error(error, "cudaGraphInstantiate"),
+    return status_prefix(cuda_device_error(error, call),
                          "a step is recorded, which --enforce-eager goes without: ");
 }
 

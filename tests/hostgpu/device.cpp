@@ -194,6 +194,8 @@ extern "C" const char *cudaGetErrorString(cudaError_t error)
         return "operation not permitted when stream is capturing";
     case cudaErrorStreamCaptureInvalidated:
         return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureUnjoined:
+        return "capturing stream has unjoined work";
     case cudaErrorStreamCaptureIsolation:
         return "dependency created on uncaptured work in another stream";
     case cudaErrorCapturedEvent:

@@ -1,5 +1,5 @@
 /* ranks_stores.c - exchanges by stores between emulated devices deliver what exchanges between hosts deliver,
- * in recorded steps too
+ * in recorded steps too, and so do those that go beside a recorded step
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "comm/comm_mpi.h"
@@ -132,8 +132,9 @@ static void add(struct matrix to, struct matrix more)
     assert_int_equal(cuda_rows_add(to, more, cuda_entries_of(device)->device.stream), cudaSuccess);
 }
 
-/* Every exchange sends numbers one greater than those before. What comes is read late. */
-static void queue_step(int calls)
+/* Every exchange sends numbers one greater than those before. What comes is read late. `beside`: it comes by
+ * NCCL on a second stream. */
+static void queue_step(int calls, bool beside)
 {
     size_t bytes[LIMIT * LIMIT];
 
@@ -144,37 +145,39 @@ static void queue_step(int calls)
         const void *there;
 
         add(mine, ones);
-        assert_ok(stores->exchange(stores, mine.data, bytes, &there));
+        assert_ok(beside ? rows->exchange_begin(rows, mine.data, bytes, &there)
+                         : stores->exchange(stores, mine.data, bytes, &there));
         came.data = (float *)(uintptr_t)there;
         for (int i = 0; i < BETWEEN; i++)
             add(idle, ones);
+        if (beside)
+            assert_ok(rows->exchange_end(rows, there));
         add(sum, came);
     }
 }
 
 /* A step of `calls` exchanges, the same on all ranks; how many of them were replayed. */
-static int step_once(int calls)
+static int step_once(int calls, bool beside)
 {
     static const int32_t position;
-    const int32_t key = calls;
+    const int32_t key = beside ? -calls : calls;
     struct recording r = {.key = &key, .count = 1, .positions = &position, .rows = 1};
     enum recording_way way = RECORDING_NONE;
 
     if (calls <= RECORDED)
         assert_ok(device->record(device, &r, &way));
     if (way != RECORDING_AGAIN)
-        queue_step(calls);
+        queue_step(calls, beside);
     if (way == RECORDING_NEW)
         assert_ok(device->recorded(device, STATUS_OK));
     return way == RECORDING_AGAIN ? calls : 0;
 }
 
-static void replayed_stores_deliver_as_well(void **unused)
+static void replay(bool beside)
 {
     static float came[LIMIT * PAIR];
     int all = 0, replayed = 0;
 
-    (void)unused;
     state = ranks_seed;
     for (struct matrix *m[] = {&mine, &ones, &sum, &idle}, **x = m; x < m + 4; x++)
         assert_ok(kernels_matrix(device, 1, ranks_size * PAIR, "numbers", *x));
@@ -186,7 +189,7 @@ static void replayed_stores_deliver_as_well(void **unused)
         if (draw(8) == (size_t)ranks_rank)
             clock_sleep(1000000);
         all += calls;
-        replayed += step_once(calls);
+        replayed += step_once(calls, beside);
     }
     assert_ok(device->download(device, came, sum.data, (size_t)sum.columns * sizeof *came));
     for (int i = 0; i < sum.columns; i++)
@@ -199,10 +202,24 @@ static void replayed_stores_deliver_as_well(void **unused)
     assert_all(true);
 }
 
+static void replayed_stores_deliver_as_well(void **unused)
+{
+    (void)unused;
+    replay(false);
+}
+
+static void replayed_exchanges_beside_deliver_as_well(void **unused)
+{
+    (void)unused;
+    replay(true);
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test_setup(stores_deliver_what_hosts_do, start),
-                                       cmocka_unit_test_teardown(replayed_stores_deliver_as_well, end)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(stores_deliver_what_hosts_do, start),
+        cmocka_unit_test(replayed_stores_deliver_as_well),
+        cmocka_unit_test_teardown(replayed_exchanges_beside_deliver_as_well, end)};
 
-    return ranks_run(argc, argv, tests, 2);
+    return ranks_run(argc, argv, tests, 3);
 }

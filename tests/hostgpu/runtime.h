@@ -58,10 +58,30 @@ struct hostgpu_operation {
 /* Appends to a stream. Nothing runs at the call unless the order by chance or by wish says so. */
 void hostgpu_push(cudaStream_t stream, hostgpu_operation operation);
 
+/* A place in a stream: that what was queued before is done. */
+struct hostgpu_mark {
+    cudaStream_t stream; /* NULL: none, there is nothing to wait for */
+    uint64_t upto;       /* operations of it */
+    std::shared_ptr<hostgpu_clock> seen;
+};
+hostgpu_mark hostgpu_mark_push(cudaStream_t stream);
+void hostgpu_mark_wait(cudaStream_t stream, const hostgpu_mark &mark);
+
+/* Where launches on a stream put what a graph has of one stream: 0 is the stream itself. Graphs that are
+ * launched on one stream follow each other, so they share these. */
+cudaStream_t hostgpu_lane(cudaStream_t stream, size_t lane);
+
 /* Captures (graph.cpp): the graph that takes what is queued on a stream; NULL: it runs. */
 CUgraph_st *hostgpu_capture_of(cudaStream_t stream);
 void hostgpu_capture_set(cudaStream_t stream, CUgraph_st *graph);
-void hostgpu_capture_add(CUgraph_st *graph, hostgpu_operation operation);
+void hostgpu_capture_add(CUgraph_st *graph, cudaStream_t stream, hostgpu_operation operation);
+/* An event that was recorded in a capture, and a stream that waits for it: it is captured from here on. */
+struct hostgpu_captured {
+    uint64_t capture; /* 0: none, it says when a stream has done what was queued */
+    size_t mark;
+};
+hostgpu_captured hostgpu_capture_mark(CUgraph_st *graph, cudaStream_t stream);
+cudaError_t hostgpu_capture_wait(cudaStream_t stream, hostgpu_captured event);
 /* A call that no capture of this thread allows: the capture is void, and this is what the call returns. */
 cudaError_t hostgpu_capture_forbids(void);
 cudaError_t hostgpu_capture_spoil(CUgraph_st *graph, cudaError_t error);

@@ -23,14 +23,14 @@ struct CUstream_st {
     hostgpu_clock seen;
     uint64_t pushed, done;
     int number;
-    CUgraph_st *capture; /* takes what is queued; NULL: it runs */
+    CUgraph_st *capture;              /* takes what is queued; NULL: it runs */
+    std::vector<CUstream_st *> lanes; /* for what graphs that are launched here have of other streams */
 };
 
+/* As it was recorded last: in a capture it says nothing of any stream. */
 struct CUevent_st {
-    CUstream_st *stream; /* where it was recorded last; NULL: nowhere */
-    uint64_t upto;       /* operations of that stream */
-    std::shared_ptr<hostgpu_clock> seen;
-    bool captured; /* recorded last in a capture: it says nothing of any stream */
+    hostgpu_mark mark;
+    hostgpu_captured captured;
 };
 
 static std::vector<CUstream_st *> &streams(void)
@@ -174,7 +174,7 @@ void hostgpu_push(cudaStream_t stream, hostgpu_operation operation)
     hostgpu_place &here = hostgpu_here();
 
     if (s->capture) {
-        hostgpu_capture_add(s->capture, std::move(operation));
+        hostgpu_capture_add(s->capture, s, std::move(operation));
         return;
     }
     operation.host_seen = std::make_shared<hostgpu_clock>(host_seen());
@@ -287,25 +287,18 @@ extern "C" cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cuda
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
+static CUstream_st *new_stream(void)
 {
-    call held;
+    auto s = new CUstream_st{};
 
-    if (flags != cudaStreamNonBlocking)
-        hostgpu_fail("a stream without cudaStreamNonBlocking");
-    start_device_thread();
-    *out = new CUstream_st{};
-    (*out)->number = next_number++;
-    streams().push_back(*out);
-    return cudaSuccess;
+    s->number = next_number++;
+    streams().push_back(s);
+    return s;
 }
 
-extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
+/* Nothing is queued on it any more. */
+static void forget_stream(CUstream_st *s)
 {
-    call held;
-    CUstream_st *s = checked(stream);
-
-    drive(s, s->pushed);
     for (CUstream_st *&known : streams())
         if (known == s) {
             known = streams().back();
@@ -313,6 +306,39 @@ extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
             break;
         }
     delete s;
+}
+
+cudaStream_t hostgpu_lane(cudaStream_t stream, size_t lane)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+
+    while (s->lanes.size() < lane)
+        s->lanes.push_back(new_stream());
+    return lane == 0 ? s : s->lanes[lane - 1];
+}
+
+extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
+{
+    call held;
+
+    if (flags != cudaStreamNonBlocking)
+        hostgpu_fail("a stream without cudaStreamNonBlocking");
+    start_device_thread();
+    *out = new_stream();
+    return cudaSuccess;
+}
+
+/* Its lanes have joined it. */
+extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+
+    drive(s, s->pushed);
+    for (CUstream_st *lane : s->lanes)
+        forget_stream(lane);
+    forget_stream(s);
     return cudaSuccess;
 }
 
@@ -368,19 +394,37 @@ extern "C" cudaError_t cudaEventDestroy(cudaEvent_t event)
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+hostgpu_mark hostgpu_mark_push(cudaStream_t stream)
 {
     call held;
     CUstream_st *s = checked(stream);
     auto seen = std::make_shared<hostgpu_clock>();
+    hostgpu_mark mark = {s, s->pushed + 1, seen};
 
-    event->captured = s->capture != nullptr;
+    hostgpu_push(s, {"event record", [seen, s] { *seen = s->seen; }, nullptr, nullptr, nullptr});
+    return mark;
+}
+
+void hostgpu_mark_wait(cudaStream_t stream, const hostgpu_mark &mark)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+
+    hostgpu_push(s, {"event wait", [mark, s] { join(s->seen, *mark.seen); },
+                     [mark] { return mark.stream->done >= mark.upto; },
+                     [mark] { drive(mark.stream, mark.upto); }, nullptr});
+}
+
+extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    call held;
+    CUstream_st *s = checked(stream);
+
+    event->captured = {};
     if (s->capture)
-        return cudaSuccess;
-    event->stream = s;
-    event->upto = s->pushed + 1;
-    event->seen = seen;
-    hostgpu_push(stream, {"event record", [seen, s] { *seen = s->seen; }, nullptr, nullptr, nullptr});
+        event->captured = hostgpu_capture_mark(s->capture, s);
+    else
+        event->mark = hostgpu_mark_push(s);
     return cudaSuccess;
 }
 
@@ -388,22 +432,14 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t even
 {
     call held;
     CUstream_st *s = checked(stream);
-    CUstream_st *other = event->stream;
-    uint64_t upto = event->upto;
-    auto seen = event->seen;
 
     (void)flags;
-    if (event->captured && s->capture)
-        return cudaSuccess; /* of this very stream: only one is ever captured */
-    if (event->captured)
-        hostgpu_fail("cudaStreamWaitEvent: a capture that goes on to a second stream is not emulated");
+    if (event->captured.capture)
+        return hostgpu_capture_wait(s, event->captured);
     if (s->capture)
         return hostgpu_capture_spoil(s->capture, cudaErrorStreamCaptureIsolation);
-    if (!other)
-        return cudaSuccess;
-    hostgpu_push(stream, {"event wait", [seen, s] { join(s->seen, *seen); },
-                          [other, upto] { return other->done >= upto; },
-                          [other, upto] { drive(other, upto); }, nullptr});
+    if (event->mark.stream)
+        hostgpu_mark_wait(s, event->mark);
     return cudaSuccess;
 }
 
@@ -413,11 +449,11 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event)
 
     if (cudaError_t error = hostgpu_capture_forbids())
         return error;
-    if (event->captured)
+    if (event->captured.capture)
         return cudaErrorCapturedEvent;
-    if (event->stream) {
-        drive(event->stream, event->upto);
-        join(host_seen(), *event->seen);
+    if (event->mark.stream) {
+        drive(event->mark.stream, event->mark.upto);
+        join(host_seen(), *event->mark.seen);
     }
     return cudaSuccess;
 }
@@ -428,13 +464,13 @@ extern "C" cudaError_t cudaEventQuery(cudaEvent_t event)
 
     if (cudaError_t error = hostgpu_capture_forbids())
         return error;
-    if (event->captured)
+    if (event->captured.capture)
         return cudaErrorCapturedEvent;
-    if (event->stream)
-        step_some(event->stream, event->upto);
-    if (event->stream && event->stream->done < event->upto)
+    if (event->mark.stream)
+        step_some(event->mark.stream, event->mark.upto);
+    if (event->mark.stream && event->mark.stream->done < event->mark.upto)
         return cudaErrorNotReady;
-    if (event->stream)
-        join(host_seen(), *event->seen);
+    if (event->mark.stream)
+        join(host_seen(), *event->mark.seen);
     return cudaSuccess;
 }

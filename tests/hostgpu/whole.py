@@ -173,40 +173,43 @@ def halves(program):
     if program.exchange != "nccl":
         print("skipped: halves (this build has no NCCL)")
         sys.exit(77)
-    beside = ("--enable-dbo", "--enforce-eager")
+    beside, eager = ("--enable-dbo",), ("--enable-dbo", "--enforce-eager")
     lines = changing_company()
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "stats.json"
-        for name, layouts in (("llama4_b", ((1, ()), (2, beside), (2, (*beside, *MOVING)), (4, (*beside, "-tp", "2")))),
+        for name, layouts in (("llama4_b", ((1, ()), (2, eager), (2, (*beside, *MOVING)), (4, (*beside, "-tp", "2")))),
                               ("qwen3moe_b", ((1, ()), (4, (*beside, *MOVING))))):
             for seed, (ranks, layout) in enumerate(layouts):
                 out = program.answers(ranks, GOLDEN / name, lines, "--exact", "--max-num-seqs", 5, "--stats", file, *layout, seed=seed,
                                       order=("eager", "lazy", "random", "random")[seed])
-                stats = json.loads(file.read_text())
+                steps = (stats := json.loads(file.read_text()))["decode_steps"]
                 first = out if seed == 0 else first
                 if out != first:
                     fail(f"{name} on {ranks} ranks {layout}: other bytes than on one rank")
                 if (stats["halved_steps"] > 2) != (seed > 0) or stats["halved_steps"] > stats["steps"]:
                     fail(f"{name} on {ranks} ranks {layout}: {stats['halved_steps']} of {stats['steps']} steps in halves")
+                if (steps["replayed"] < 4) != ("--enforce-eager" in layout):
+                    fail(f"{name} on {ranks} ranks {layout}: decode steps {steps}")
                 if "--eplb-force" in layout and stats["balancer"]["placement_version"] < 3:
                     fail(f"{name} on {ranks} ranks {layout}: the balancer was to move experts, {stats['balancer']}")
-                print(f"  equal: {name} on {ranks} ranks {layout}, {stats['halved_steps']} of {stats['steps']} steps in halves", flush=True)
-    streams_of_exchanges(program, beside)
-    for backend, options, words in (("cuda", (), "--enable-dbo needs --enforce-eager"), ("cpu", (), "but --backend is cpu"),
+                print(f"  equal: {name} on {ranks} ranks {layout}, {stats['halved_steps']} of {stats['steps']} steps in halves, {steps}", flush=True)
+    streams_of_exchanges(program)
+    for backend, options, words in (("cpu", (), "but --backend is cpu"),
                                     ("cuda", ("--device-exchange", "host"), "but --device-exchange is host"),
                                     ("cuda", ("--dispatch", "node-once"), "but --dispatch is node-once"),
-                                    ("cuda", ("--enforce-eager", "--eplb-dispatch", "flow"), "no effect with --eplb-dispatch flow")):
+                                    ("cuda", ("--eplb-dispatch", "flow"), "no effect with --eplb-dispatch flow")):
         command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", backend, "--enable-dbo", *options]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
         expect(f"refused: {words}", done.returncode == 64 and words in done.stderr.decode(), done.stderr.decode())
 
 
-def streams_of_exchanges(program, beside):
-    """Rows travel on another stream than products with the option, and on the same one without it."""
-    for options, wanted in ((beside, 2), (beside[1:], 1)):
+def streams_of_exchanges(program):
+    """Rows travel on another stream than products with the option, and on the same one without it; so they do in a graph, of
+    which the emulated device queues what was captured of a second stream on one of its own."""
+    for options, wanted in ((("--enable-dbo", "--enforce-eager"), 2), (("--enable-dbo",), 3), ((), 1)):
         command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda",
                    "--cuda-module", program.module, "--input", "jsonl", "--kv-cache-memory", "4M", *options]
-        done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 2}\n', capture_output=True,
+        done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 5}\n', capture_output=True,
                               timeout=120, env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)
         found = set(re.findall(r"^hostgpu: stream (\d+) operation \d+: nccl", done.stderr.decode(), re.M))
         expect(f"{options}: exchanges are queued on {wanted} streams", len(found) == wanted, done.stderr.decode()[-2000:])
@@ -471,7 +474,7 @@ def faults(program):
             expect("the call is named", "NCCL is aborted; under way: " in told and " of layer " in told, told)
     code, told = ends(program, signal.SIGSTOP, "--enforce-eager", "--enable-dbo")
     expect("so does one whose exchanges go beside", code != 0 and "rank 2" in told and "NCCL is aborted; under way: exchange" in told, told)
-    code, told = ends(program, signal.SIGSTOP, lines=8)
+    code, told = ends(program, signal.SIGSTOP, "--enable-dbo", lines=8)
     expect("so does one of steps that are replayed, and the step is named", code != 0 and "rank 2" in told and
            "NCCL is aborted; under way: a recorded step, 4 exchanges of all layers, with 2 ranks from " in told, told)
 
@@ -504,7 +507,7 @@ def memory(program):
     memory. Piece by piece the same is taken, so nothing is planned that is not."""
     for ranks, name, *layout in ((1, "llama4_b"), (2, "qwen3moe_fp8block"), (2, "mixtral_f16", "-tp", "2"),
                                   (2, "olmoe", "--exact", *MOVING, *(("--dispatch", "lsa") if program.windows else ())),
-                                  *([(2, "llama4_b", "--enable-dbo", "--enforce-eager")] if program.exchange == "nccl" else [])):
+                                  *([(2, "llama4_b", "--enable-dbo")] if program.exchange == "nccl" else [])):
         common = ["--model", str(GOLDEN / name), "--backend", "cuda", "--cuda-module", program.module, *layout,
                   "--max-num-batched-tokens", "64", "--max-num-seqs", "4"]
         for how in (["--kv-cache-memory", "3M"], ["--gpu-memory-utilization", "0.36"], ["--gpu-memory-utilization", "0.3575", PIECES]):
@@ -521,7 +524,7 @@ def memory(program):
                                   timeout=120, check=False).stdout.decode()
             many = r"\d+" if PIECES in command else "2" if "lsa" in command else "1" # beside a window of NCCL's
             taken = sorted(int(n) for n in re.findall(rf"hostgpu: (\d+) bytes of the device at most, in {many} allocations", told))
-            ask = ["inspect", *(word for word in common if word != "--enforce-eager"), *how, "--ranks", str(ranks), "--memory", str(400 << 20), "--json"]
+            ask = ["inspect", *common, *how, "--ranks", str(ranks), "--memory", str(400 << 20), "--json"]
             inspected = json.loads(subprocess.run([program.program, *ask], capture_output=True, check=True).stdout)["plans"][0]
             wanted = sorted(r["together"] for r in inspected["bytes"])
             # By pieces an array goes back for which a longer one was taken.
