@@ -54,6 +54,14 @@ struct comm {
                                   const void **arrivals);
     enum status (*exchange_end)(struct comm *c, const void *arrivals);
 
+    /* `bytes` of zeroed memory of this rank that all ranks of its node see; part [size]: where each rank's
+     * is, NULL for ranks of other nodes. A node counts as several of `node_limit` ranks each; 0: it does not.
+     * Once, at the start; it stays until close. Whoever writes there for others tells them by another call.
+     * `what` is for messages, `advice` ends the one of STATUS_NO_MEMORY, which all ranks return alike. NULL:
+     * the comm has no such memory. */
+    enum status (*share)(struct comm *c, size_t bytes, int node_limit, const char *what, const char *advice,
+                         void **part);
+
     /* values[i] becomes the sum, least or greatest over all ranks; exact, in place. count <=
      * COMM_REDUCE_LIMIT. */
     enum status (*reduce)(struct comm *c, enum comm_operation operation, int64_t *values, int count);

@@ -28,6 +28,7 @@ struct shared_comm {
     struct layout layout;
     struct transfer transfer; /* what crosses nodes */
     struct shared_window window;
+    struct shared_window given; /* by `share`; zeroed: none */
     struct node_map map;
     int *world;             /* [size] ranks of MPI_COMM_WORLD */
     int *relays;            /* [nodes] scratch of broadcast */
@@ -383,6 +384,27 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
     return STATUS_OK;
 }
 
+/* ---- memory for others ---- */
+
+static enum status share(struct comm *c, size_t bytes, int node_limit, const char *what, const char *advice,
+                         void **part)
+{
+    struct shared_comm *s = of(c);
+    int *rank;
+
+    if (s->given.size > 0)
+        return FAIL(STATUS_BUG, "shared memory for %s: some was given already", what);
+    TRY(shared_window_open(&s->given, &s->arena, s->mpi, bytes, node_limit, what, advice));
+    TRY(arena_take_array(&s->arena, (size_t)s->given.size, sizeof *rank, "ranks", &rank));
+    TRY(mpi_border_check(MPI_Allgather(&c->rank, 1, MPI_INT, rank, 1, MPI_INT, s->given.node),
+                         "to tell who shares memory"));
+    for (int r = 0; r < c->size; r++)
+        part[r] = NULL;
+    for (int i = 0; i < s->given.size; i++)
+        part[rank[i]] = s->given.part[i];
+    return STATUS_OK;
+}
+
 /* ---- life ---- */
 
 static void close(struct comm *c)
@@ -393,6 +415,7 @@ static void close(struct comm *c)
     if (s->map.nodes > 1)
         wait_uses_mpi(-1);
     if (!s->failed) {
+        shared_window_close(&s->given);
         shared_window_close(&s->window);
         MPI_Comm_free(&s->mpi);
     }
@@ -437,7 +460,7 @@ static enum status fill(struct shared_comm *s, MPI_Comm mpi, int node_limit)
     TRY(arena_take_array(&s->arena, count, sizeof *s->each, "sizes", &s->each));
     TRY(mpi_border_world_ranks(s->mpi, s->world));
     TRY(shared_window_open(&s->window, &s->arena, s->mpi, window_bytes(c->size, s->part_bytes), node_limit,
-                           "exchanges inside a node"));
+                           "exchanges inside a node", "ask for smaller batches, or use --comm mpi"));
     TRY(map_nodes(s));
     s->transfer.mpi = s->mpi;
     s->transfer.piece = COMM_MPI_TRANSFER_PIECE;
@@ -470,6 +493,7 @@ enum status comm_shared_open_divided(MPI_Comm mpi, size_t most_bytes, int node_l
                          .gather = gather,
                          .exchange = exchange,
                          .reduce = reduce,
+                         .share = share,
                          .close = close};
     struct arena arena;
     struct shared_comm *s;

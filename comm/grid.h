@@ -11,6 +11,13 @@
 #include "engine/base/range.h"
 #include "engine/base/status.h"
 
+/* Ranks that share one copy of each expert in memory that all of them see. */
+struct grid_share {
+    const int32_t *node; /* [P] numbers, equal for ranks that share */
+    int rooms;   /* experts that a rank can take in at a time from ranks with which it does not share */
+    void **part; /* [P] what each of these ranks has given; NULL: other ranks'. The array: not taken yet */
+};
+
 struct grid {
     struct comm *world; /* all P ranks; not owned */
     struct comm *group; /* the T ranks of this rank's data group; not owned */
@@ -19,11 +26,13 @@ struct grid {
     struct comm *group_rows; /* likewise the T ranks */
     int ranks;               /* P */
     int rank;
-    int tensor;       /* T */
-    int groups;       /* D */
-    int my_group;     /* rank / T */
-    int my_part;      /* rank % T */
-    int expert_ranks; /* ranks that share one copy of the expert set; P / expert_ranks copies */
+    int tensor;                     /* T */
+    int groups;                     /* D */
+    int my_group;                   /* rank / T */
+    int my_part;                    /* rank % T */
+    int expert_ranks;               /* ranks that share one copy of the expert set; P / expert_ranks copies */
+    const struct grid_share *share; /* not owned, set by whoever opens the grid; NULL: each rank has experts
+                                       of its own */
 };
 
 /* The plain numbers alone, before communicators exist; world and group are NULL. */

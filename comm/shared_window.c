@@ -14,9 +14,10 @@ static const char SHARED_FOLDER[] = "/dev/shm";
 
 /* A page that cannot be had is a bus error at the first touch, so ask beforehand. All ranks of `mpi` agree.
  */
-static enum status check_room(const struct shared_window *w, MPI_Comm mpi, size_t bytes, const char *what)
+static enum status check_room(const struct shared_window *w, MPI_Comm mpi, const char *what,
+                              const char *advice)
 {
-    uint64_t mine = bytes;
+    uint64_t mine = w->bytes;
     uint64_t needed = 0;
     uint64_t room = UINT64_MAX;
     struct statvfs folder;
@@ -37,8 +38,8 @@ static enum status check_room(const struct shared_window *w, MPI_Comm mpi, size_
     return FAIL(
         STATUS_NO_MEMORY,
         "shared memory for %s: the %d ranks of this node need %.1f MiB, %s has %.1f MiB free; make it larger "
-        "(containers: --shm-size), ask for smaller batches, or use --comm mpi",
-        what, w->size, (double)needed / 1048576.0, SHARED_FOLDER, (double)room / 1048576.0);
+        "(containers: --shm-size), or %s",
+        what, w->size, (double)needed / 1048576.0, SHARED_FOLDER, (double)room / 1048576.0, advice);
 }
 
 static unsigned char *aligned(void *base)
@@ -99,7 +100,7 @@ static enum status find_node(struct shared_window *w, MPI_Comm mpi, int node_lim
 }
 
 enum status shared_window_open(struct shared_window *w, struct arena *arena, MPI_Comm mpi, size_t bytes,
-                               int node_limit, const char *what)
+                               int node_limit, const char *what, const char *advice)
 {
     enum status status;
 
@@ -107,7 +108,7 @@ enum status shared_window_open(struct shared_window *w, struct arena *arena, MPI
     w->window = MPI_WIN_NULL;
     TRY(find_node(w, mpi, node_limit));
     w->bytes = bytes;
-    status = check_room(w, mpi, bytes, what);
+    status = check_room(w, mpi, what, advice);
     if (status == STATUS_OK)
         status = map_parts(w, arena, bytes);
     if (status != STATUS_OK)

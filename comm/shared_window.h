@@ -24,10 +24,10 @@ struct shared_window {
 };
 
 /* Collective over `mpi`: `bytes` of zeroed memory for this rank. All ranks fail together with
- * STATUS_NO_MEMORY when the shared memory of one node has no room for it; nothing was taken then. `what` is
- * for the message. */
+ * STATUS_NO_MEMORY when the shared memory of one node has no room for it; nothing was taken then. `what`
+ * and `advice`, what can be done beside making it larger, are for the message. */
 enum status shared_window_open(struct shared_window *w, struct arena *arena, MPI_Comm mpi, size_t bytes,
-                               int node_limit, const char *what);
+                               int node_limit, const char *what, const char *advice);
 
 /* Collective over the node; takes a zeroed one. */
 void shared_window_close(struct shared_window *w);

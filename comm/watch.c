@@ -51,7 +51,7 @@ static enum status open_board(MPI_Comm mpi, double patience)
     MPI_Comm_rank(node, &guard.me);
     MPI_Comm_free(&node);
     TRY(shared_window_open(&window, &arena, mpi, guard.me == 0 ? watch_seat_board_bytes(node_size) : 0, 0,
-                           "the watchdog"));
+                           "the watchdog", "free some of it"));
     guard.board = (void *)window.part[0];
     guard.count = window.size;
     guard.me = window.rank;

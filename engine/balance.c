@@ -31,6 +31,11 @@ enum status balance_place(const struct balance_options *o, struct arena *arena, 
                             expert_ranks > 0 ? ranks / expert_ranks : 1);
 }
 
+int balance_staging(const struct balance_options *o)
+{
+    return o->on && (o->steer.interval > 0 || o->steer.force) ? o->steer.staging : 0;
+}
+
 static enum status number_layers(struct balance *b, struct arena *arena, const struct config *c)
 {
     int *model_layer;
@@ -69,8 +74,6 @@ enum status balance_open(struct balance *b, struct arena *arena, const struct ba
                          const struct weights_slot *slot, size_t message_bytes)
 {
     struct dispatch *d = &e->dispatch;
-    bool moves = o->steer.interval > 0 || o->steer.force;
-
     *b = (struct balance){.options = *o};
     if (c->expert_layers == 0)
         return STATUS_OK;
@@ -83,7 +86,7 @@ enum status balance_open(struct balance *b, struct arena *arena, const struct ba
     b->placement = e->placement;
     TRY(replicas_open(&b->replicas, arena, e->placement, o->steer.rank_node));
     b->migrate.model_layer = b->model_layer;
-    b->migrate.staging = moves ? o->steer.staging : 0;
+    b->migrate.staging = d->grid->share ? d->grid->share->rooms : balance_staging(o);
     TRY(migrate_open(&b->migrate, arena, d->grid, w, e->placement, slot, message_bytes));
     if (d->grid->rank == 0)
         TRY(steer_open(&b->steer, arena, &o->steer, e, e->placement, &b->migrate));
@@ -171,11 +174,12 @@ static void introduce(const struct balance *b)
              "EPLB enabled: expert parallel size %d, %d experts in %d slots per layer (%d redundant), %d to "
              "%d on a "
              "rank; dispatch %s; window %d batches, a plan every %d; staging %d experts = %.2f MiB on a "
-             "rank; each "
-             "rank has its own copy of its weights",
+             "rank; %s",
              p->block_ranks, p->experts, p->slots, p->slots - p->experts,
              p->rank_first[last + 1] - p->rank_first[last], p->rank_first[1], policies[b->options.policy],
-             o->window, o->interval, b->migrate.staging, (double)b->migrate.room_bytes / 1048576);
+             o->window, o->interval, b->migrate.staging, (double)b->migrate.room_bytes / 1048576,
+             b->grid->share ? "the ranks of a node share one copy of each expert"
+                            : "each rank has its own copy of its weights");
 }
 
 enum status balance_measure(struct balance *b)

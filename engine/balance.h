@@ -47,6 +47,9 @@ enum status balance_check(const struct balance_options *o, int ranks, int expert
 enum status balance_place(const struct balance_options *o, struct arena *arena, const struct config *c,
                           int ranks, int expert_ranks, struct placement *out);
 
+/* Experts that a rank can take in at a time; 0: none ever moves. */
+int balance_staging(const struct balance_options *o);
+
 /* Not collective; the weights need not be there yet. message_bytes: the most that the world's comm delivers
  * to a rank in one call. */
 enum status balance_open(struct balance *b, struct arena *arena, const struct balance_options *o,

@@ -9,7 +9,7 @@ void balance_report_text(const struct balance *b, char *text, size_t bytes)
 {
     const struct migrate *m = &b->migrate;
     const struct steer_figures *f = &b->steer.figures;
-    char state[48], gain[96] = "";
+    char state[48], moved[96], gain[96] = "";
 
     text[0] = '\0';
     if (!b->experts)
@@ -18,9 +18,16 @@ void balance_report_text(const struct balance *b, char *text, size_t bytes)
     if (f->kept > 0)
         snprintf(gain, sizeof gain, ", gain %.1f ms promised and %.1f ms measured", f->promised_ms,
                  f->kept_ms);
-    snprintf(text, bytes,
-             "%lld experts moved (%.2f MiB, %.1f ms), %lld dropped, %lld of %lld plans were worth it%s; %s",
-             (long long)m->committed, (double)m->bytes / 1048576, (double)m->nanoseconds * 1e-6,
+    if (m->grid->share && m->bytes == 0)
+        snprintf(moved, sizeof moved, "%lld experts re-mapped, 0 bytes moved", (long long)m->committed);
+    else if (m->grid->share)
+        snprintf(moved, sizeof moved, "%lld experts re-mapped, %lld moved (%.2f MiB, %.1f ms)",
+                 (long long)m->mapped, (long long)(m->committed - m->mapped), (double)m->bytes / 1048576,
+                 (double)m->nanoseconds * 1e-6);
+    else
+        snprintf(moved, sizeof moved, "%lld experts moved (%.2f MiB, %.1f ms)", (long long)m->committed,
+                 (double)m->bytes / 1048576, (double)m->nanoseconds * 1e-6);
+    snprintf(text, bytes, "%s, %lld dropped, %lld of %lld plans were worth it%s; %s", moved,
              (long long)m->dropped, (long long)f->accepted, (long long)f->plans, gain, state);
 }
 
@@ -142,15 +149,15 @@ enum status balance_report_moves(const struct balance *b, json_t **out)
     if (!b->experts)
         return STATUS_OK;
     steer_describe(&b->steer, state, sizeof state);
-    *out = json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:s}",
-                     "slots", b->placement->slots, "redundant", b->placement->slots - b->placement->experts,
-                     "window_size", b->options.steer.window, "step_interval", b->options.steer.interval,
-                     "staging", m->staging, "placement_version", (json_int_t)b->placement->version, "plans",
-                     (json_int_t)f->plans, "accepted", (json_int_t)f->accepted, "moves",
-                     (json_int_t)m->committed, "dropped", (json_int_t)m->dropped, "bytes",
-                     (json_int_t)m->bytes, "move_ms", (double)m->nanoseconds * 1e-6, "promised_imbalance",
-                     f->promised, "measured_imbalance", f->kept, "promised_gain_ms", f->promised_ms,
-                     "measured_gain_ms", f->kept_ms, "state", state);
+    *out = json_pack(
+        "{s:i, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:s}",
+        "slots", b->placement->slots, "redundant", b->placement->slots - b->placement->experts, "window_size",
+        b->options.steer.window, "step_interval", b->options.steer.interval, "staging", m->staging, "shared",
+        m->grid->share != NULL, "placement_version", (json_int_t)b->placement->version, "plans",
+        (json_int_t)f->plans, "accepted", (json_int_t)f->accepted, "moves", (json_int_t)m->committed,
+        "remapped", (json_int_t)m->mapped, "dropped", (json_int_t)m->dropped, "bytes", (json_int_t)m->bytes,
+        "move_ms", (double)m->nanoseconds * 1e-6, "promised_imbalance", f->promised, "measured_imbalance",
+        f->kept, "promised_gain_ms", f->promised_ms, "measured_gain_ms", f->kept_ms, "state", state);
     if (!*out)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics of the balancer");
     return add_load(b, *out);

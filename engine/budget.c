@@ -21,20 +21,25 @@ struct trial {
     struct counting counting;
 };
 
-/* Who is near whom in the plan: NULL where all are. */
+/* Who is near whom in the plan: NULL where all are. And who shares experts with whom: ranks of one machine.
+ */
 static enum status map_nodes(struct engine *e, const struct budget_place *place)
 {
-    int ranks = e->options.ranks;
-    int size = place->node_size > 0 ? place->node_size : (ranks + place->nodes - 1) / place->nodes;
-    int32_t *rank_node;
+    int ranks = e->options.ranks, machine = (ranks + place->nodes - 1) / place->nodes;
+    int size = place->node_size > 0 ? place->node_size : machine, most = size < machine ? size : machine;
+    int32_t *rank_node, *share_node;
 
-    e->options.ways.rank_node = NULL;
-    if (size >= ranks)
-        return STATUS_OK;
+    e->options.ways.rank_node = e->options.share_node = NULL;
     TRY(arena_take_array(&e->arena, (size_t)ranks, sizeof *rank_node, "nodes of ranks", &rank_node));
-    for (int r = 0; r < ranks; r++)
+    TRY(arena_take_array(&e->arena, (size_t)ranks, sizeof *share_node, "nodes of ranks", &share_node));
+    for (int r = 0; r < ranks; r++) {
         rank_node[r] = r / size;
-    e->options.ways.rank_node = rank_node;
+        share_node[r] = r / machine * machine + r % machine / size;
+    }
+    if (size < ranks)
+        e->options.ways.rank_node = rank_node;
+    if (e->options.share_experts && most > 1 && ranks > 1)
+        e->options.share_node = share_node;
     return STATUS_OK;
 }
 
@@ -146,6 +151,7 @@ static enum status plan_prepare(struct budget *b, struct trial *t)
  */
 struct likeness {
     int part, vocabulary, slots;
+    int places; /* of experts that ranks share */
 };
 
 static struct likeness likeness_of(const struct engine *e)
@@ -155,7 +161,8 @@ static struct likeness likeness_of(const struct engine *e)
 
     return (struct likeness){.part = e->grid.my_part,
                              .vocabulary = e->weights.vocabulary.count,
-                             .slots = e->config.expert_layers > 0 ? first[rank + 1] - first[rank] : 0};
+                             .slots = e->config.expert_layers > 0 ? first[rank + 1] - first[rank] : 0,
+                             .places = e->grid.share ? weights_node_places(&e->grid, &e->placement) : 0};
 }
 
 /* like[rank] = the first rank that takes what this one takes. Rank 0, the front, is like no other. */
@@ -169,6 +176,7 @@ static enum status find_alike(const struct budget *b, struct arena *arena, const
         int first = 1;
 
         TRY(grid_shape(&other.grid, b->options.ranks, rank, b->options.tensor, b->options.expert_ranks));
+        other.grid.share = e->grid.share;
         TRY(weights_share(&other.weights, &other.config, &other.grid));
         all[rank] = likeness_of(&other);
         while (first < rank && memcmp(&all[first], &all[rank], sizeof all[rank]) != 0)
@@ -231,6 +239,7 @@ enum status budget_plan(struct budget *b, struct arena *arena, const struct engi
         plan.place.memory = (size_t)((double)plan.device * options->memory_utilization);
     }
     TRY(grid_check(options->ranks, options->tensor, options->expert_ranks));
+    TRY(engine_share_check(options, place->real));
     TRY(arena_take_array(arena, (size_t)options->ranks, sizeof *plan.rank, "a plan of ranks", &plan.rank));
     status = plan_all(&plan, read, &trial, arena);
     trial_close(&trial);

@@ -75,6 +75,18 @@ enum status engine_read(struct engine *e, const struct engine_options *options)
     return STATUS_OK;
 }
 
+/* Experts that come from other nodes need rooms; inside a node nothing is sent. */
+static void arrange_share(struct engine *e)
+{
+    const struct engine_options *o = &e->options;
+
+    e->share = (struct grid_share){.node = o->share_node};
+    for (int r = 1; o->share_node && r < o->ranks; r++)
+        if (o->share_node[r] != o->share_node[0])
+            e->share.rooms = balance_staging(&o->balance);
+    e->grid.share = o->share_node && e->config.expert_layers > 0 ? &e->share : NULL;
+}
+
 enum status engine_arrange(struct engine *e)
 {
     const struct engine_options *o = &e->options;
@@ -82,6 +94,7 @@ enum status engine_arrange(struct engine *e)
     TRY(grid_shape(&e->grid, o->ranks, o->rank, o->tensor, o->expert_ranks));
     TRY(check_limits(e));
     TRY(balance_check(&o->balance, o->ranks, o->expert_ranks));
+    arrange_share(e);
     return balance_place(&o->balance, &e->arena, &e->config, o->ranks, o->expert_ranks, &e->placement);
 }
 
@@ -233,6 +246,57 @@ enum status engine_save(const struct engine *e)
     return placement_file_write(e->options.placement_file, &e->config, e->fingerprint, &e->placement);
 }
 
+enum status engine_share_check(const struct engine_options *o, const struct kernels *k)
+{
+    if (!o->share_experts || !k->apart)
+        return STATUS_OK;
+    return FAIL(
+        STATUS_USAGE,
+        "--share-experts is for experts in the memory of processors, and the backend is %s; leave it out, "
+        "or add --backend cpu",
+        k->name);
+}
+
+/* Alone: may this rank share, and how much does it give? */
+static enum status plan_share(const struct engine *e, const struct comm *world, struct kernels *k,
+                              size_t *bytes)
+{
+    if (!world->share)
+        return FAIL(
+            STATUS_UNAVAILABLE,
+            "--share-experts: exchanges by %s have no shared memory; leave it out, or add --comm shared",
+            world->kind);
+    return weights_part_plan(bytes, &e->config, &e->grid, &e->placement, &e->tensors, k);
+}
+
+enum status engine_share(struct engine *e, struct comm *world, struct kernels *k)
+{
+    enum status status;
+    size_t bytes = 0;
+    int64_t good;
+    void **part;
+
+    TRY(engine_share_check(&e->options, k)); /* the backend is the same on all ranks */
+    if (!e->grid.share)
+        return STATUS_OK;
+    status = plan_share(e, world, k, &bytes);
+    if (status == STATUS_OK)
+        status = arena_take_array(&e->arena, (size_t)world->size, sizeof *part, "parts of ranks", &part);
+    good = status == STATUS_OK;
+    TRY(world->reduce(world, COMM_MIN, &good, 1));
+    if (!good)
+        return status; /* a rank that fails says so when all agree */
+    TRY(world->share(world, bytes, e->options.share_limit, "experts", "leave --share-experts out", part));
+    for (int r = 0; r < world->size; r++)
+        if ((part[r] != NULL) != (e->share.node[r] == e->share.node[world->rank]))
+            return FAIL(STATUS_BUG, "rank %d shares memory with rank %d, or should", world->rank, r);
+    e->share.part = part;
+    log_line(LOG_INFO,
+             "the ranks of a node share one copy of each expert; this one gives %.1f MiB of shared memory",
+             (double)bytes / 1048576);
+    return STATUS_OK;
+}
+
 /* Small steps by stores into the memory of other devices. */
 static enum status connect_stores(struct engine *e)
 {
@@ -268,6 +332,7 @@ enum status engine_load(struct engine *e, struct comm *world, struct comm *group
     if (e->options.ways.dispatch == DISPATCH_LSA && !k->apart)
         return FAIL(STATUS_UNAVAILABLE, "--dispatch lsa is for rows on GPUs, and the backend is %s", k->name);
     TRY(grid_open(&e->grid, world, group, e->options.tensor, e->options.expert_ranks));
+    e->grid.share = e->share.part ? &e->share : NULL;
     if (k->apart)
         TRY(connect_devices(e));
     watch_enter(WATCH_LOAD, -1);

@@ -4,6 +4,7 @@
  *
  *     engine_read    configuration and tensor headers; no weights, no exchanges       each rank alone
  *     engine_sizes   what the comms must deliver                                      each rank alone
+ *     engine_place, engine_share    where experts start; the memory of those that ranks share
  *     engine_load, engine_size_cache, engine_prepare, engine_measure    weights, cache, buffers       then
  * the memory is sealed (model_forward, step by step) engine_close */
 #ifndef ENGINE_H
@@ -38,6 +39,10 @@ struct engine_options {
     const char *placement_file;    /* where experts lie, from run to run; NULL: none */
     bool eager;                    /* no step is recorded and replayed */
     struct experts_ways ways;      /* of rows to experts */
+
+    bool share_experts;        /* ranks of a node shall share one copy of each expert */
+    const int32_t *share_node; /* [ranks] equal numbers for ranks that then do; NULL: none do */
+    int share_limit;           /* ranks that do at most, of one machine; 0: all of it */
 };
 
 struct engine {
@@ -48,6 +53,7 @@ struct engine {
     struct tensor_set tensors;
     struct placement placement;
     struct grid grid;
+    struct grid_share share; /* what the grid points to, if anything is shared */
     struct weights weights;
     struct kv_cache kv;
     struct model model;
@@ -73,6 +79,13 @@ void engine_sizes(const struct engine *e, size_t *world, size_t *group);
 /* Where experts start, when a file says so: rank 0 reads it. Collective over `world`; agree before going on.
  */
 enum status engine_place(struct engine *e, struct comm *world);
+
+/* Can ranks share experts that lie in this backend's memory, if they shall? STATUS_USAGE. */
+enum status engine_share_check(const struct engine_options *o, const struct kernels *k);
+
+/* The memory of experts that ranks share, of the size that the placement asks for; nothing where none do.
+ * Collective over `world`, whose memory it is; agree before going on. */
+enum status engine_share(struct engine *e, struct comm *world, struct kernels *k);
 
 /* The weights of this rank. Collective where devices are connected, else not: a rank can fail alone, so agree
  * before going on. */

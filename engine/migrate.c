@@ -5,6 +5,7 @@
 
 #include "comm/watch.h"
 #include "engine/base/clock.h"
+#include "eplb/moves.h"
 
 #include <string.h>
 
@@ -17,6 +18,17 @@ static const int64_t SUM_BITS = ((int64_t)1 << 62) - 1; /* a sum and its negativ
 
 /* -- the life of staging -- */
 
+/* Where ranks share experts, staging is the rooms of this rank. */
+static void find_rooms(struct migrate *m)
+{
+    for (int i = 0; m->weights->node.at && i < m->staging; i++) {
+        struct weights_piece at = weights_node_room(&m->weights->node, i);
+
+        m->room[i].gate_up.data = at.gate_up;
+        m->room[i].down.data = at.down;
+    }
+}
+
 static enum status take_rooms(struct migrate *m, struct arena *arena)
 {
     size_t gate_up = kernels_piece_bytes(m->kernels, m->slot.gate_up);
@@ -25,6 +37,10 @@ static enum status take_rooms(struct migrate *m, struct arena *arena)
 
     TRY(arena_take_array(arena, (size_t)m->staging, sizeof *m->room, "staging", &m->room));
     m->room_bytes = (size_t)m->staging * (gate_up + down);
+    if (m->grid->share) { /* planned and taken with the weights */
+        find_rooms(m);
+        return STATUS_OK;
+    }
     TRY(m->kernels->alloc(m->kernels, m->room_bytes, "staging of experts", &m->memory));
     at = m->memory;
     for (int i = 0; i < m->staging; i++) {
@@ -98,12 +114,28 @@ static struct weights_layer *layer_of(const struct migrate *m, int i)
     return &m->weights->layer[m->model_layer[m->moves[i].layer]];
 }
 
-/* A slot that becomes empty needs no bytes. */
 static int64_t size_of(const struct migrate *m, int i)
 {
     const struct weights_layer *l = layer_of(m, i);
 
-    return m->moves[i].expert < 0 ? 0 : (int64_t)(l->gate_up_bytes + l->down_bytes);
+    return m->carried[i] ? (int64_t)(l->gate_up_bytes + l->down_bytes) : 0;
+}
+
+/* A slot that becomes empty needs no bytes, nor one whose rank shares memory with a rank that has the expert
+ * or gets it by a move before. */
+static bool is_carried(const struct migrate *m, int i)
+{
+    const struct batch_move *move = &m->moves[i];
+    const int32_t *node = m->grid->share ? m->grid->share->node : NULL;
+    int rank = rank_of(m, move->slot);
+
+    if (move->expert < 0 || moves_shared(m->placement, node, move->layer, move->expert, rank))
+        return false;
+    for (int j = 0; node && j < i; j++)
+        if (m->moves[j].layer == move->layer && m->moves[j].expert == move->expert &&
+            node[rank_of(m, m->moves[j].slot)] == node[rank])
+            return false;
+    return true;
 }
 
 /* The next piece of at most `most` bytes of an expert: gate and up first, then down. *data is where it lies.
@@ -181,9 +213,10 @@ static enum status check_move(struct migrate *m, int i)
     for (int j = 0; j < i; j++) {
         if (m->moves[j].layer == move->layer && m->moves[j].slot == move->slot)
             return FAIL(STATUS_BUG, "slot %d of layer %d gets two experts", move->slot, move->layer);
-        places += m->moves[j].expert >= 0 && rank_of(m, m->moves[j].slot) == rank;
+        places += m->carried[j] && rank_of(m, m->moves[j].slot) == rank;
     }
-    if (move->expert >= 0 && places >= m->staging)
+    m->carried[i] = is_carried(m, i);
+    if (m->carried[i] && places >= m->staging)
         return FAIL(STATUS_BUG, "rank %d gets more experts at a time than it has staging for (%d)", rank,
                     m->staging);
     m->place[i] = places;
@@ -247,7 +280,7 @@ enum status migrate_begin(struct migrate *m, const struct batch_move *moves, int
 {
     uint64_t hash = placement_hash(m->placement) ^ m->placement->version;
     int64_t value;
-    bool equal;
+    bool equal, carries = false;
 
     if (m->state != MIGRATE_IDLE || count < 1 || count > BATCH_MOVES)
         return FAIL(STATUS_BUG, "%d moves begin in state %d", count, (int)m->state);
@@ -266,8 +299,10 @@ enum status migrate_begin(struct migrate *m, const struct batch_move *moves, int
                     (unsigned long long)m->placement->version);
     for (int i = 0; i < count; i++)
         TRY(check_move(m, i));
+    for (int i = 0; i < count; i++)
+        carries = carries || m->carried[i];
     TRY(check_outcome(m));
-    m->state = MIGRATE_MOVING;
+    m->state = carries || !m->grid->share ? MIGRATE_MOVING : MIGRATE_READY;
     return STATUS_OK;
 }
 
@@ -343,7 +378,7 @@ static enum status check_sums(struct migrate *m, int *failed)
     bool equal[BATCH_MOVES];
 
     for (int i = 0; i < m->count; i++) {
-        bool moves = m->moves[i].expert >= 0;
+        bool moves = m->carried[i];
         int64_t sent = (int64_t)(m->sent[i] & (uint64_t)SUM_BITS),
                 held = (int64_t)(m->held[i] & (uint64_t)SUM_BITS);
         bool from = moves && rank_of(m, m->moves[i].source) == m->grid->rank;
@@ -357,7 +392,7 @@ static enum status check_sums(struct migrate *m, int *failed)
     TRY(compare(m, least, most, m->count, equal));
     *failed = -1;
     for (int i = 0; i < m->count; i++)
-        if (!equal[i] && m->moves[i].expert >= 0)
+        if (!equal[i] && m->carried[i])
             *failed = i;
     return STATUS_OK;
 }
@@ -428,6 +463,44 @@ static enum status settle(struct migrate *m, int i)
     return m->kernels->wait(m->kernels);
 }
 
+/* What has arrived in this layer on the node of this rank. */
+static int list_arrivals(const struct migrate *m, int layer, struct places_arrival *arrival)
+{
+    const struct places_shape *node = &m->weights->node.places.shape;
+    int count = 0;
+
+    for (int i = 0; i < m->count; i++) {
+        int rank = rank_of(m, m->moves[i].slot), index = 0;
+
+        while (index < node->ranks && node->member[index] != rank)
+            index++;
+        if (m->carried[i] && m->moves[i].layer == layer && index < node->ranks)
+            arrival[count++] =
+                (struct places_arrival){.expert = m->moves[i].expert, .index = index, .room = m->place[i]};
+    }
+    return count;
+}
+
+/* Where ranks share experts: slots point to where these lie in the new placement, and rooms are what is free.
+ */
+static enum status map_experts(struct migrate *m)
+{
+    struct places_arrival arrival[BATCH_MOVES];
+
+    for (int i = 0; i < m->count; i++) {
+        int layer = m->moves[i].layer, first = 0;
+
+        while (m->moves[first].layer != layer)
+            first++;
+        m->mapped += !m->carried[i];
+        if (first == i)
+            TRY(weights_commit(m->weights, layer_of(m, i), m->grid, m->placement, layer, arrival,
+                               list_arrivals(m, layer, arrival)));
+    }
+    find_rooms(m);
+    return STATUS_OK;
+}
+
 enum status migrate_commit(struct migrate *m)
 {
     int32_t expert[BATCH_MOVES];
@@ -436,11 +509,13 @@ enum status migrate_commit(struct migrate *m)
         return FAIL(STATUS_BUG, "a placement is committed in state %d", (int)m->state);
     for (int i = 0; i < m->count; i++) {
         expert[i] = m->moves[i].expert;
-        if (m->moves[i].expert >= 0 && rank_of(m, m->moves[i].slot) == m->grid->rank)
+        if (m->carried[i] && !m->grid->share && rank_of(m, m->moves[i].slot) == m->grid->rank)
             TRY(settle(m, i));
     }
     change_places(m, expert);
     TRY(index_layers(m));
+    if (m->grid->share)
+        TRY(map_experts(m));
     m->placement->version++;
     m->committed += m->count;
     m->count = 0;

@@ -11,6 +11,10 @@
  * ranks learn the result migrate_commit    staging becomes the slots, the old memory becomes staging, the
  * version rises
  *
+ * Where ranks share experts (--share-experts), a move is sent only if nobody who shares with its rank has the
+ * expert; all others carry no bytes and need no staging, and a group of such moves alone is ready at once.
+ * The commit lets slots point to where experts lie.
+ *
  * A group whose checksums differ is dropped on all ranks alike and the old placement serves on. */
 #ifndef MIGRATE_H
 #define MIGRATE_H
@@ -43,6 +47,7 @@ struct migrate {
     /* of the present group */
     struct batch_move moves[BATCH_MOVES];
     int count;
+    bool carried[BATCH_MOVES];  /* are its bytes sent? */
     int64_t done[BATCH_MOVES];  /* bytes that have gone over */
     uint64_t sent[BATCH_MOVES]; /* sums of those, where they came from ... */
     uint64_t
@@ -53,11 +58,12 @@ struct migrate {
     int64_t bytes, nanoseconds; /* sent over all ranks, and spent in migrate_step */
     double rate;                /* bytes a nanosecond of the best step */
     int64_t committed, dropped; /* moves */
+    int64_t mapped;             /* those of the committed ones that carried nothing where ranks share */
 
     void (*spoil)(void *context, struct migrate *m, int move); /* tests: every piece that has arrived here */
     void *spoil_context;
 
-    void *memory;              /* that began as staging */
+    void *memory;              /* that began as staging; NULL: it is a node's */
     struct migrate_room *room; /* [staging] */
     unsigned char *pack;       /* [chunk] */
     size_t *between;           /* [P, P] bytes of this step */

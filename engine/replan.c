@@ -6,6 +6,7 @@
 #include "engine/base/log.h"
 #include "eplb/flow.h"
 #include "eplb/improve.h"
+#include "eplb/moves.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -92,7 +93,7 @@ static enum status plan(struct replan *r, struct gate_case *c)
     TRY(judge(r, c));
     for (int i = 0; i < p->layers * p->slots; i++)
         c->moves += r->next.expert[i] != p->expert[i];
-    c->bytes = c->moves * r->options.expert_bytes;
+    c->bytes = moves_sent(p, &r->next, r->options.share) * r->options.expert_bytes;
     return STATUS_OK;
 }
 

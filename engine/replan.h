@@ -17,6 +17,7 @@ struct replan;
 
 struct replan_options {
     const int32_t *rank_node; /* [ranks] */
+    const int32_t *share;     /* [ranks] as for moves_sent, or NULL */
     enum load_way load;       /* what plans are made for */
     int64_t expert_bytes;     /* of one expert in a layer */
     int layer_moves;          /* most moves in a layer at a time */

@@ -20,7 +20,9 @@ enum status steer_open(struct steer *s, struct arena *arena, const struct steer_
                        struct placement *p, struct migrate *m)
 {
     int64_t expert_bytes = (int64_t)(m->slot.gate_up + m->slot.down);
+    const int32_t *share = m->grid->share ? m->grid->share->node : NULL;
     struct replan_options replan = {.rank_node = o->rank_node,
+                                    .share = share,
                                     .load = o->load,
                                     .expert_bytes = expert_bytes,
                                     .layer_moves = LAYER_MOVES,
@@ -34,6 +36,7 @@ enum status steer_open(struct steer *s, struct arena *arena, const struct steer_
     TRY(arena_take_array(arena, (size_t)s->capacity, sizeof *s->done, "moves of a plan", &s->done));
     TRY(moves_group_open(&s->group, arena, p, o->staging, BATCH_MOVES, s->capacity));
     s->group.rank_node = o->rank_node;
+    s->group.share = share;
     if (o->interval > 0 && !o->force)
         TRY(replan_open(&s->replan, arena, p, &replan));
     e->load = s->load;

@@ -64,11 +64,13 @@ static enum status take_structures(struct weights *w, const struct config *c, co
     size_t pieces = (size_t)c->layers * PIECES_PER_LAYER + PIECES_BESIDE;
     size_t bytes = (size_t)c->layers * sizeof(struct weights_layer) + pieces * sizeof(void *) +
                    2 * ARENA_ALIGN +
-                   (size_t)c->expert_layers * 2 * ((size_t)slots * sizeof(struct weight) + ARENA_ALIGN);
+                   (size_t)c->expert_layers * 2 * ((size_t)slots * sizeof(struct weight) + ARENA_ALIGN) +
+                   weights_node_arena_bytes(g, p);
 
     TRY(arena_open(&w->arena, "the list of weights", bytes));
     TRY(arena_take_array(&w->arena, (size_t)c->layers, sizeof *w->layer, "layers", &w->layer));
     TRY(arena_take_array(&w->arena, pieces, sizeof *w->memory, "pieces of memory", &w->memory));
+    TRY(weights_node_open(&w->node, &w->arena, g, p));
     for (int i = 0; i < c->layers; i++) {
         struct weights_layer *l = &w->layer[i];
 
@@ -240,6 +242,59 @@ static enum status expert_dtype(const struct walk *walk, int layer, enum expert_
     return STATUS_OK;
 }
 
+static enum status plan_expert(const struct walk *walk, struct weight *planned, int layer,
+                               enum expert_half which)
+{
+    const struct config *c = walk->config;
+    struct kernels *k = walk->reader->kernels;
+    enum dtype dtype;
+
+    TRY(expert_dtype(walk, layer, which, &dtype));
+    return k->weight_plan(k, planned, dtype, which == DOWN ? c->width : 2 * c->expert_width,
+                          which == DOWN ? c->expert_width : c->width);
+}
+
+/* w is planned and has its place. */
+static enum status read_expert(struct walk *walk, struct weight *w, int layer, int expert,
+                               enum expert_half which)
+{
+    struct weights_source s;
+
+    TRY(expert_source(walk, layer, expert, which, &s));
+    return weights_read_fill(walk->reader, w, &s);
+}
+
+/* Experts in the places that this rank brings; its slots point to those of all. */
+static enum status read_places(struct walk *walk, struct weight *slots, const struct weight *planned,
+                               int layer, enum expert_half which)
+{
+    struct weights_node *n = &walk->weights->node;
+    const struct placement *p = walk->placement;
+    int expert_layer = walk->config->layer[layer].expert_layer;
+    const int32_t *held = n->places.expert + (ptrdiff_t)expert_layer * n->places.count;
+    const int32_t *expert = p->expert + (ptrdiff_t)expert_layer * p->slots;
+    struct range own = places_share(&n->places, n->index);
+    int first = p->rank_first[walk->grid->rank], end = p->rank_first[walk->grid->rank + 1];
+
+    walk->reader->taken += weights_node_lay(n, expert_layer, which == DOWN,
+                                            kernels_piece_bytes(walk->reader->kernels, planned->bytes));
+    for (int i = own.first; i < own.first + own.count; i++) {
+        struct weights_piece at = n->at[(ptrdiff_t)expert_layer * n->places.count + i];
+        struct weight w = *planned;
+
+        w.data = which == DOWN ? at.down : at.gate_up;
+        if (held[i] >= 0)
+            TRY(read_expert(walk, &w, layer, held[i], which));
+    }
+    for (int s = first; s < end; s++) {
+        struct weights_piece at = weights_node_expert(n, expert_layer, expert[s]);
+
+        slots[s - first] = *planned;
+        slots[s - first].data = which == DOWN ? at.down : at.gate_up;
+    }
+    return STATUS_OK;
+}
+
 /* All slots of this rank in one piece of memory. An empty slot has its place too. */
 static enum status read_slots(struct walk *walk, struct weight *slots, int layer, enum expert_half which,
                               size_t *bytes)
@@ -251,25 +306,59 @@ static enum status read_slots(struct walk *walk, struct weight *slots, int layer
     int count = p->rank_first[walk->grid->rank + 1] - first;
     const int32_t *expert = p->expert + (size_t)c->layer[layer].expert_layer * (size_t)p->slots + first;
     struct weight planned = {0};
-    enum dtype dtype;
     void *memory = NULL;
 
-    TRY(expert_dtype(walk, layer, which, &dtype));
-    TRY(k->weight_plan(k, &planned, dtype, which == DOWN ? c->width : 2 * c->expert_width,
-                       which == DOWN ? c->expert_width : c->width));
+    TRY(plan_expert(walk, &planned, layer, which));
+    *bytes = planned.bytes;
+    if (walk->grid->share)
+        return read_places(walk, slots, &planned, layer, which);
     TRY(weights_read_take(walk->reader, kernels_piece_bytes(k, planned.bytes) * (size_t)count, "experts",
                           &memory));
-    *bytes = planned.bytes;
     for (int i = 0; i < count; i++) {
-        struct weights_source s;
-
         slots[i] = planned;
         slots[i].data = memory ? (char *)memory + kernels_piece_bytes(k, planned.bytes) * (size_t)i : NULL;
-        if (expert[i] < 0)
-            continue;
-        TRY(expert_source(walk, layer, expert[i], which, &s));
-        TRY(weights_read_fill(walk->reader, &slots[i], &s));
+        if (expert[i] >= 0)
+            TRY(read_expert(walk, &slots[i], layer, expert[i], which));
     }
+    return STATUS_OK;
+}
+
+/* Sizes of an expert, the most of all layers. */
+static struct weights_slot largest_slot(const struct walk *walk)
+{
+    struct weights_slot most = {.alike = true};
+
+    for (int i = 0; i < walk->config->layers; i++) {
+        const struct weights_layer *l = &walk->weights->layer[i];
+
+        if (!walk->config->layer[i].experts)
+            continue;
+        most.alike = most.alike &&
+                     (most.down == 0 || (l->gate_up_bytes == most.gate_up && l->down_bytes == most.down));
+        most.gate_up = l->gate_up_bytes > most.gate_up ? l->gate_up_bytes : most.gate_up;
+        most.down = l->down_bytes > most.down ? l->down_bytes : most.down;
+    }
+    return most;
+}
+
+/* Rooms change places with what lies in any layer, and nobody copies: so all experts must be of one size. */
+static enum status lay_rooms(struct walk *walk)
+{
+    const struct grid_share *share = walk->grid->share;
+    struct kernels *k = walk->reader->kernels;
+    struct weights_slot slot;
+
+    if (!share || share->rooms == 0)
+        return STATUS_OK;
+    slot = largest_slot(walk);
+    if (!slot.alike)
+        return FAIL(
+            STATUS_USAGE,
+            "--share-experts: layers of this model differ in the size of their experts, and such experts "
+            "cannot move between nodes into shared memory; leave it out, or let experts stay with "
+            "--eplb-step-interval 0");
+    walk->reader->taken += weights_node_lay_rooms(&walk->weights->node, kernels_piece_bytes(k, slot.gate_up),
+                                                  kernels_piece_bytes(k, slot.down));
     return STATUS_OK;
 }
 
@@ -300,6 +389,7 @@ static enum status walk_all(struct walk *walk)
     const struct config *c = walk->config;
     struct weights *w = walk->weights;
 
+    weights_node_begin(&w->node);
     TRY(read_rows(walk, &w->embedding, ROLE_EMBEDDING, 0, w->vocabulary, c->width));
     if (walk->roles->tied)
         w->head = w->embedding;
@@ -308,7 +398,7 @@ static enum status walk_all(struct walk *walk)
     TRY(read_floats(walk, &w->final_norm, ROLE_FINAL_NORM, 0, whole(c->width)));
     for (int layer = 0; layer < c->layers; layer++)
         TRY(read_layer(walk, layer));
-    return STATUS_OK;
+    return lay_rooms(walk);
 }
 
 /* -- the life of weights -- */
@@ -345,23 +435,27 @@ enum status weights_slot_plan(struct weights_slot *slot, const struct config *c,
     struct weights w = {.kernels = k};
     struct weights_reader reader = {.kernels = k};
     struct walk walk = {.config = c, .grid = g, .placement = p, .weights = &w, .reader = &reader};
-    struct weights_slot most = {.alike = true};
     struct roles roles;
     enum status status = count_all(&walk, &roles, set);
 
-    for (int i = 0; status == STATUS_OK && i < c->layers; i++) {
-        const struct weights_layer *l = &w.layer[i];
-
-        if (!c->layer[i].experts)
-            continue;
-        most.alike = most.alike &&
-                     (most.down == 0 || (l->gate_up_bytes == most.gate_up && l->down_bytes == most.down));
-        most.gate_up = l->gate_up_bytes > most.gate_up ? l->gate_up_bytes : most.gate_up;
-        most.down = l->down_bytes > most.down ? l->down_bytes : most.down;
-    }
-    arena_close(&w.arena);
     if (status == STATUS_OK)
-        *slot = most;
+        *slot = largest_slot(&walk);
+    arena_close(&w.arena);
+    return status;
+}
+
+enum status weights_part_plan(size_t *bytes, const struct config *c, const struct grid *g,
+                              const struct placement *p, const struct tensor_set *set, struct kernels *k)
+{
+    struct weights w = {.kernels = k};
+    struct weights_reader reader = {.kernels = k};
+    struct walk walk = {.config = c, .grid = g, .placement = p, .weights = &w, .reader = &reader};
+    struct roles roles;
+    enum status status = count_all(&walk, &roles, set);
+
+    if (status == STATUS_OK)
+        *bytes = w.node.bytes;
+    arena_close(&w.arena);
     return status;
 }
 
@@ -399,4 +493,21 @@ void weights_close(struct weights *w)
         w->kernels->release(w->kernels, w->memory[i]);
     arena_close(&w->arena);
     memset(w, 0, sizeof *w);
+}
+
+enum status weights_commit(struct weights *w, struct weights_layer *l, const struct grid *g,
+                           const struct placement *p, int layer, const struct places_arrival *arrival,
+                           int arrivals)
+{
+    int first = p->rank_first[g->rank], end = p->rank_first[g->rank + 1];
+
+    TRY(places_commit(&w->node.places, p, layer, arrival, arrivals));
+    for (int s = first; s < end; s++) {
+        struct weights_piece at =
+            weights_node_expert(&w->node, layer, p->expert[(ptrdiff_t)layer * p->slots + s]);
+
+        l->gate_up[s - first].data = at.gate_up;
+        l->down[s - first].data = at.down;
+    }
+    return STATUS_OK;
 }

@@ -11,6 +11,7 @@
 #include "engine/base/arena.h"
 #include "engine/config.h"
 #include "engine/safetensors.h"
+#include "engine/weights_node.h"
 #include "eplb/placement.h"
 #include "kernels/kernels.h"
 
@@ -49,6 +50,7 @@ struct weights {
     struct weight head;                         /* the same rows; the embedding itself when tied */
     float *final_norm;                          /* [D] */
     struct weights_layer *layer;                /* [layers] */
+    struct weights_node node;                   /* where experts lie that ranks share */
     size_t bytes;                               /* of all weights on this rank */
     void **memory;                              /* [memory_count] what the backend gave */
     int memory_count;
@@ -61,7 +63,8 @@ enum status weights_share(struct weights *w, const struct config *c, const struc
 /* The key-value heads that part `part` of the group needs for its query heads. */
 struct range weights_kv_heads(const struct config *c, const struct grid *g, int part);
 
-/* Bytes that weights_open will take from the backend on this rank, from tensor headers alone. */
+/* Bytes that weights_open will take on this rank, from tensor headers alone; those of experts that ranks
+ * share with it. */
 enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,
                          const struct placement *p, const struct tensor_set *set, struct kernels *k);
 
@@ -75,11 +78,22 @@ struct weights_slot {
 enum status weights_slot_plan(struct weights_slot *slot, const struct config *c, const struct grid *g,
                               const struct placement *p, const struct tensor_set *set, struct kernels *k);
 
+/* Where ranks share experts: bytes of shared memory that this one gives. As weights_plan. STATUS_USAGE:
+ * layers differ in the size of their experts, and some would have to come from other nodes. */
+enum status weights_part_plan(size_t *bytes, const struct config *c, const struct grid *g,
+                              const struct placement *p, const struct tensor_set *set, struct kernels *k);
+
 /* Reads and prepares everything this rank holds. Missing tensors, wrong shapes and formats are named with
  * file and tensor. Rank 0 shows progress. */
 enum status weights_open(struct weights *w, const struct config *c, const struct grid *g,
                          const struct placement *p, const struct tensor_set *set, struct kernels *k);
 void weights_close(struct weights *w);
+
+/* Where ranks share experts: `p` is the placement from now on; the slots of this rank in a layer (of those
+ * with experts; of all layers the one at l) point to where their experts lie. */
+enum status weights_commit(struct weights *w, struct weights_layer *l, const struct grid *g,
+                           const struct placement *p, int layer, const struct places_arrival *arrival,
+                           int arrivals);
 
 /* The vocabulary rows of rank `rank`: whole chunks of 32 ids, so that small vocabularies split too. */
 struct range weights_vocabulary(const struct config *c, int ranks, int rank);

@@ -126,3 +126,38 @@ enum status moves_list(const struct placement *previous, const struct placement 
     *count = moves;
     return STATUS_OK;
 }
+
+bool moves_shared(const struct placement *p, const int32_t *share, int layer, int expert, int rank)
+{
+    const int32_t *first = p->first + (ptrdiff_t)layer * (p->experts + 1);
+    const int32_t *replica = p->replica + (ptrdiff_t)layer * p->slots;
+
+    for (int i = first[expert]; share && i < first[expert + 1]; i++)
+        if (share[placement_rank(p, replica[i])] == share[rank])
+            return true;
+    return false;
+}
+
+int moves_sent(const struct placement *previous, const struct placement *next, const int32_t *share)
+{
+    int sent = 0;
+
+    for (int layer = 0; layer < next->layers; layer++) {
+        const int32_t *before = previous->expert + (ptrdiff_t)layer * previous->slots;
+        const int32_t *after = next->expert + (ptrdiff_t)layer * next->slots;
+
+        for (int s = 0; s < next->slots; s++) {
+            bool first = true;
+            int rank;
+
+            if (after[s] == before[s] || (share && after[s] < 0))
+                continue;
+            rank = placement_rank(next, s);
+            for (int other = 0; share && other < s; other++)
+                first =
+                    first && (after[other] != after[s] || share[placement_rank(next, other)] != share[rank]);
+            sent += first && !(share && moves_shared(previous, share, layer, after[s], rank));
+        }
+    }
+    return sent;
+}

@@ -31,4 +31,12 @@ enum status moves_list(const struct placement *previous, const struct placement 
                        const int32_t *rank_node, const bool *gone, struct move *list, int capacity,
                        int *count);
 
+/* Is an expert of this layer on some rank that shares its memory with `rank`? share [ranks]: equal numbers
+ * for ranks that share one copy of each expert; NULL: none do, and so it is not. */
+bool moves_shared(const struct placement *p, const int32_t *share, int layer, int expert, int rank);
+
+/* Experts that must be sent from rank to rank on the way to `next`: slots that hold something else, where
+ * ranks share (as above) only those of experts that nobody there has had, each once. */
+int moves_sent(const struct placement *previous, const struct placement *next, const int32_t *share);
+
 #endif

@@ -90,6 +90,13 @@ static bool close_set(struct moves_group *g, const struct placement *p, const st
     return move == -1;
 }
 
+/* Must a rank take this expert in? Where another rank of its node does so too in the same group, one would be
+ * enough; it then has staging to spare. */
+static bool is_sent(const struct moves_group *g, const struct placement *p, const struct move *m)
+{
+    return m->expert >= 0 && !moves_shared(p, g->share, m->layer, m->expert, placement_rank(p, m->slot));
+}
+
 /* Is there staging and room for the chosen moves beside those that are in the group already? */
 static bool fits(const struct moves_group *g, const struct placement *p, const struct move *list, int count,
                  int picked, const int32_t *taken)
@@ -101,7 +108,7 @@ static bool fits(const struct moves_group *g, const struct placement *p, const s
             continue;
         picked++;
         for (int j = 0; j <= i; j++)
-            here += g->chosen[j] && list[j].expert >= 0 && placement_rank(p, list[j].slot) == rank;
+            here += g->chosen[j] && placement_rank(p, list[j].slot) == rank && is_sent(g, p, &list[j]);
         if (here > g->staging || picked > g->capacity)
             return false;
     }
@@ -131,7 +138,7 @@ static void pick(struct moves_group *g, const struct placement *p, const struct 
         if (!g->chosen[i])
             continue;
         done[i] = true;
-        if (list[i].expert >= 0)
+        if (is_sent(g, p, &list[i]))
             g->taken[placement_rank(p, list[i].slot)]++;
         out[*picked] = list[i];
         out[(*picked)++].source = source_now(g, p, &list[i]);

@@ -19,6 +19,7 @@ struct moves_group {
     int staging;              /* experts that a rank can take in at a time */
     int capacity;             /* moves in a group */
     const int32_t *rank_node; /* [ranks], not owned; NULL: one node */
+    const int32_t *share;     /* [ranks], not owned: as for moves_shared; what is not sent needs no staging */
 
     int32_t *expert; /* [slots] of one layer, as a set of moves would leave it */
     int32_t *copies; /* [experts] there */

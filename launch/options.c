@@ -408,6 +408,17 @@ static enum status check_overlap(const struct options *o)
     return STATUS_OK;
 }
 
+/* What would leave no memory to share experts in. */
+static enum status check_sharing(const struct options *o)
+{
+    if (o->backend == OPTIONS_BACKEND_CUDA)
+        return FAIL(STATUS_USAGE,
+                    "--share-experts is for experts in the memory of processors, but --backend is cuda");
+    if (o->comm == OPTIONS_COMM_MPI)
+        return FAIL(STATUS_USAGE, "--share-experts needs exchanges by shared memory, but --comm is mpi");
+    return STATUS_OK;
+}
+
 /* What is missing, and what is wrong only together. */
 static enum status check_together(const struct options *o)
 {
@@ -435,6 +446,8 @@ static enum status check_together(const struct options *o)
         TRY(check_stores(o));
     if (o->enable_dbo)
         TRY(check_overlap(o));
+    if (o->balancer.share)
+        TRY(check_sharing(o));
     if (o->trace_routes && !o->trace)
         return FAIL(STATUS_USAGE, "--trace-routes needs --trace FILE");
     return o->command == OPTIONS_GENERATE ? check_output(o) : STATUS_OK;

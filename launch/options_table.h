@@ -133,6 +133,7 @@ struct options_balancer {
     int dispatch; /* enum replicas_policy */
     int staging;
     bool force;
+    bool share; /* one copy of each expert on a node */
     bool precision;
     double precision_budget; /* [0, 1] */
     int precision_min_rows;

@@ -103,6 +103,14 @@ static const struct options_row rows[] = {
      .field = OPTIONS_FIELD(balancer.force),
      .commands = OPTIONS_PLANNING,
      .help = "move experts at every step, whether it pays or not; for tests"},
+    {.name = "share-experts",
+     .type = OPTIONS_FLAG,
+     .field = OPTIONS_FIELD(balancer.share),
+     .commands = OPTIONS_PLANNING,
+     .help =
+         "the ranks of a node map one copy of each expert, in shared memory: copies take no memory there and "
+         "moves no bytes, but a rank may have to read memory of another socket; for the backends cpu and "
+         "reference, with or without --enable-eplb"},
     {.name = "precision-balance",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(balancer.precision),

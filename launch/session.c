@@ -255,7 +255,36 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .exchange = (enum comm_device_way)o->device_exchange,
                                    .ways.dispatch = (enum dispatch_way)o->dispatch,
                                    .ways.beside = o->enable_dbo,
-                                   .placement_file = o->balancer.placement};
+                                   .placement_file = o->balancer.placement,
+                                   .share_experts = o->balancer.share};
+}
+
+/* machine [ranks]. Who shares one copy of the experts with whom; as shared memory itself is divided. */
+static enum status map_sharing(struct session *s, const int32_t *machine)
+{
+    int ranks = s->process.ranks, size = s->options->node_size;
+    int32_t *node;
+
+    if (!s->options->balancer.share)
+        return STATUS_OK;
+    if (s->process.node_most == 1 || size == 1) {
+        log_line(LOG_INFO, "--share-experts has no effect: no two ranks are on one node");
+        return STATUS_OK;
+    }
+    TRY(arena_take_array(&s->arena, (size_t)ranks, sizeof *node, "nodes of ranks", &node));
+    for (int r = 0; r < ranks; r++) {
+        int before = 0, last = r; /* ranks of the machine before this one, and the last of them */
+
+        for (int other = 0; other < r; other++) {
+            if (machine[other] != machine[r])
+                continue;
+            last = other;
+            before++;
+        }
+        node[r] = before == 0 || (size > 0 && before % size == 0) ? r : node[last];
+    }
+    s->share_node = node;
+    return STATUS_OK;
 }
 
 /* Collective: which rank stands on which node, for those to whom that makes a difference. */
@@ -269,6 +298,7 @@ static enum status map_nodes(struct session *s)
     TRY(process_agree(p,
                       arena_take_array(&s->arena, ranks, sizeof *rank_node, "nodes of ranks", &rank_node)));
     TRY(process_gather(p, p->node, rank_node));
+    TRY(process_agree(p, map_sharing(s, rank_node)));
     s->rising = true;
     for (int r = 0; r < p->ranks; r++) {
         if (size > 0)
@@ -290,6 +320,8 @@ enum status session_read(struct session *s)
     options.node_ranks = s->process.node_size;
     options.balance.steer.rank_node = s->rising ? s->rank_node : NULL;
     options.ways.rank_node = s->rank_node;
+    options.share_node = s->share_node;
+    options.share_limit = s->options->node_size;
     TRY(process_agree(&s->process, engine_read(&s->engine, &options)));
     return process_compare(&s->process, "model", s->engine.fingerprint);
 }
@@ -306,6 +338,7 @@ static enum status load_engine(struct session *s)
     TRY(session_kernels(s));
     TRY(process_agree(p, lowering_check(&e->options.lowering, s->kernels)));
     TRY(process_agree(p, engine_place(e, s->world)));
+    TRY(process_agree(p, engine_share(e, s->world, s->kernels)));
     TRY(process_agree(p, engine_load(e, s->world, s->group, s->kernels)));
     TRY(process_agree(p, s->pages > 0 ? engine_use_pages(e, s->pages) : engine_size_cache(e)));
     TRY(process_agree(p, engine_prepare(e)));

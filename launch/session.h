@@ -26,8 +26,9 @@ struct session {
     struct process process;
     struct arena arena; /* of the start */
     struct topology topology;
-    const int32_t *rank_node; /* [ranks]; NULL: one node */
-    bool rising;              /* the ranks of a node follow each other */
+    const int32_t *rank_node;  /* [ranks]; NULL: one node */
+    bool rising;               /* the ranks of a node follow each other */
+    const int32_t *share_node; /* [ranks] the lowest rank that shares experts with each; NULL: none do */
     struct kernels *kernels;
     enum options_backend backend; /* what the kernels are, never auto */
     enum cpu_path path;           /* of the processor's */

@@ -92,16 +92,14 @@ static void damage(void *context, struct migrate *m, int move)
                                         : room->down.data))[done < split ? done : done - split] ^= 0x40;
 }
 
-static void moved_logits(const char *model, const struct balance_options *balance, bool spoil,
-                         const uint64_t *wanted)
+/* *bytes: that moved. */
+static void run_moving(const struct rig_options *options, bool spoil, const uint64_t *wanted, int64_t *bytes)
 {
-    struct rig_options options = {
-        .model = model, .comm = RIG_SHARED, .threads = 1, .tensor = 1, .balance = *balance};
     uint64_t found[STEPS], state = ranks_seed + (uint64_t)ranks_rank;
     struct rig rig;
     struct migrate *m;
 
-    assert_all_ok(rig_open(&rig, &options));
+    assert_all_ok(rig_open(&rig, options));
     m = &rig.engine.balance.migrate;
     if (spoil) {
         m->spoil = damage;
@@ -109,13 +107,25 @@ static void moved_logits(const char *model, const struct balance_options *balanc
     }
     run_steps(&rig, found);
     if (ranks_rank == 0)
-        print_message("%s: %lld moves, %lld dropped, version %llu\n", model, (long long)m->committed,
-                      (long long)m->dropped, (unsigned long long)rig.engine.placement.version);
+        print_message("%s: %lld moves, %lld dropped, version %llu, %lld bytes\n", options->model,
+                      (long long)m->committed, (long long)m->dropped,
+                      (unsigned long long)rig.engine.placement.version, (long long)m->bytes);
     assert_all(ranks_size == 1 || m->committed > 0);
     assert_all(ranks_size == 1 || !spoil || m->dropped > 0);
     assert_all(spoil || m->dropped == 0);
     expect_equal(found, wanted);
+    *bytes = m->bytes;
     rig_close(&rig);
+}
+
+static void moved_logits(const char *model, const struct balance_options *balance, bool spoil,
+                         const uint64_t *wanted)
+{
+    struct rig_options options = {
+        .model = model, .comm = RIG_SHARED, .threads = 1, .tensor = 1, .balance = *balance};
+    int64_t bytes;
+
+    run_moving(&options, spoil, wanted, &bytes);
 }
 
 static void logits_are_equal_while_experts_move_at_every_step(void **state)
@@ -182,6 +192,30 @@ static void a_damaged_expert_is_never_used(void **state)
         run_alone(models[i], wanted);
         moved_logits(models[i], &balance, true, wanted);
     }
+}
+
+/* Where all ranks share, moves carry nothing; between nodes they do, arrive damaged, and do no harm. */
+static void ranks_that_share_experts_move_bytes_between_nodes_only(void **state)
+{
+    struct rig_options options = {.model = models[0],
+                                  .comm = RIG_SHARED,
+                                  .threads = 1,
+                                  .tensor = 1,
+                                  .share = true,
+                                  .balance = forced(ranks_size + 5, REPLICAS_FLOW)};
+    uint64_t wanted[STEPS];
+    int64_t bytes;
+
+    (void)state;
+    run_alone(models[0], wanted);
+    run_moving(&options, false, wanted, &bytes);
+    assert_all(bytes == 0);
+    if (ranks_size < 3)
+        return;
+    options.share_limit = 2;
+    run_moving(&options, false, wanted, &bytes);
+    assert_all(bytes > 0);
+    run_moving(&options, true, wanted, &bytes);
 }
 
 /* One rank believes that experts lie elsewhere: nothing moves, and all ranks say so. */
@@ -284,6 +318,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(logits_are_equal_while_experts_move_at_every_step),
         cmocka_unit_test(logits_are_equal_by_both_ways_of_dispatch),
         cmocka_unit_test(a_damaged_expert_is_never_used),
+        cmocka_unit_test(ranks_that_share_experts_move_bytes_between_nodes_only),
         cmocka_unit_test(ranks_that_disagree_move_nothing),
         cmocka_unit_test(illegal_moves_begin_nowhere),
     };

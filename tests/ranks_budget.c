@@ -48,6 +48,7 @@ static size_t shared_bytes(void)
 struct shape {
     const char *model;
     bool reference, shared;
+    bool share; /* experts, with some redundant ones that move */
     int tensor, expert_ranks, rows;
     int node_size; /* 0: all ranks are on one node */
     size_t cache;  /* --kv-cache-memory; 0: as much as all sequences can use */
@@ -57,7 +58,8 @@ struct run {
     struct engine engine;
     struct kernels *kernels;
     struct comm *world, *group;
-    size_t shared; /* that the exchanges brought */
+    size_t shared;  /* that the exchanges brought */
+    size_t experts; /* and the experts that ranks share */
 };
 
 /* [ranks]; NULL: one node */
@@ -70,8 +72,21 @@ static const int32_t *nodes_of(const struct shape *s)
     return s->node_size > 0 && s->node_size < ranks_size ? rank_node : NULL;
 }
 
+/* [ranks] who shares experts with whom; NULL: nobody with anybody. */
+static const int32_t *sharers_of(const struct shape *s)
+{
+    static const int32_t one_node[64];
+
+    if (!s->share || ranks_size == 1)
+        return NULL;
+    return nodes_of(s) ? nodes_of(s) : one_node;
+}
+
 static struct engine_options options_of(const struct shape *s)
 {
+    struct balance_options balance = {
+        .on = true, .redundant = 9, .steer = {.window = 8, .interval = 4, .staging = 2}};
+
     return (struct engine_options){.model = s->model,
                                    .ways.rank_node = nodes_of(s),
                                    .cache_root = "",
@@ -84,7 +99,11 @@ static struct engine_options options_of(const struct shape *s)
                                    .node_ranks = ranks_size,
                                    .max_positions = 256,
                                    .max_sequences = 3,
-                                   .max_rows = s->rows};
+                                   .max_rows = s->rows,
+                                   .balance = s->share ? balance : (struct balance_options){0},
+                                   .share_experts = s->share,
+                                   .share_node = sharers_of(s),
+                                   .share_limit = s->node_size};
 }
 
 static enum status open_comms(struct run *r, const struct shape *s)
@@ -107,6 +126,7 @@ static enum status open_comms(struct run *r, const struct shape *s)
 static enum status open_run(struct run *r, const struct shape *s)
 {
     struct engine_options options = options_of(s);
+    size_t before;
 
     memset(r, 0, sizeof *r);
     TRY(engine_read(&r->engine, &options));
@@ -118,6 +138,9 @@ static enum status open_run(struct run *r, const struct shape *s)
     real_alloc = r->kernels->alloc;
     r->kernels->alloc = counted_alloc;
     given = 0;
+    before = shared_bytes();
+    TRY(engine_share(&r->engine, r->world, r->kernels));
+    r->experts = shared_bytes() - before;
     TRY(engine_load(&r->engine, r->world, r->group, r->kernels));
     TRY(engine_size_cache(&r->engine));
     return engine_prepare(&r->engine);
@@ -170,6 +193,10 @@ static void check(const struct shape *s)
     assert_all_ok(plan_run(&b, &arena, &read, s));
     assert_all_ok(open_run(&run, s));
     mine = &b.rank[ranks_rank];
+    /* what one rank has alone is no shared memory */
+    assert_all(run.engine.weights.node.places.shape.ranks < 2 ||
+               near("shared experts", run.engine.weights.node.bytes, run.experts, (size_t)256 << 10));
+    given += run.engine.weights.node.bytes;
     assert_all(near("backend", mine->weights + mine->cache + mine->buffers, given, 0));
     assert_all(near("weights", mine->weights, run.engine.weights.bytes, 0));
     assert_all(near("tables", mine->tables, run.engine.arena.used, 4096));
@@ -244,6 +271,17 @@ static void rows_once_to_each_node_are_planned(void **state)
     check(&s);
 }
 
+/* Redundant experts cost nothing where all ranks share; between nodes there are rooms. */
+static void experts_that_ranks_share_are_planned(void **state)
+{
+    struct shape s = {.model = "models/demo", .tensor = 1, .rows = 64, .shared = true, .share = true};
+
+    (void)state;
+    check(&s);
+    s.node_size = 2;
+    check(&s);
+}
+
 /* Where the free memory decides on the cache, plan and run divide it alike: what was free for the run is
  * given to the plan. */
 static void the_cache_of_free_memory_is_planned(void **state)
@@ -284,6 +322,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(exchanges_share_what_was_planned),
         cmocka_unit_test(copies_of_the_experts_are_planned),
         cmocka_unit_test(rows_once_to_each_node_are_planned),
+        cmocka_unit_test(experts_that_ranks_share_are_planned),
         cmocka_unit_test(the_cache_of_free_memory_is_planned),
     };
 

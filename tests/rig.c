@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { ROWS = 512, SEQUENCES = 4 };
+enum { ROWS = 512, SEQUENCES = 4, RANKS = 64 };
 
 static enum status open_comms(struct rig *r, const struct rig_options *o, int rank)
 {
@@ -38,6 +38,7 @@ static enum status open_comms(struct rig *r, const struct rig_options *o, int ra
 
 enum status rig_open(struct rig *r, const struct rig_options *o)
 {
+    static int32_t share_node[RANKS];
     struct engine_options options = {.model = o->model,
                                      .cache_root = "",
                                      .ranks = 1,
@@ -49,19 +50,25 @@ enum status rig_open(struct rig *r, const struct rig_options *o)
                                      .max_rows = ROWS,
                                      .max_wanted = ROWS,
                                      .balance = o->balance,
-                                     .ways.fixed = o->fixed};
+                                     .ways.fixed = o->fixed,
+                                     .share_experts = o->share,
+                                     .share_limit = o->share_limit};
 
     memset(r, 0, sizeof *r);
+    for (int rank = 0; rank < RANKS; rank++)
+        share_node[rank] = o->share_limit > 0 ? rank / o->share_limit : 0;
     if (o->comm != RIG_ALONE) {
         MPI_Comm_size(MPI_COMM_WORLD, &options.ranks);
         MPI_Comm_rank(MPI_COMM_WORLD, &options.rank);
     }
+    options.share_node = o->share && options.ranks > 1 ? share_node : NULL;
     TRY(engine_read(&r->engine, &options));
     TRY(open_comms(r, o, options.rank));
     if (o->reference)
         TRY(reference_open(&r->kernels));
     else
         TRY(cpu_open(cpu_best_path(), o->threads, NULL, &r->kernels));
+    TRY(engine_share(&r->engine, r->world, r->kernels));
     TRY(engine_load(&r->engine, r->world, r->group, r->kernels));
     TRY(engine_size_cache(&r->engine));
     TRY(engine_prepare(&r->engine));

@@ -18,7 +18,9 @@ struct rig_options {
     int tensor;
     int expert_ranks;
     struct balance_options balance;
-    bool fixed; /* rows of small batches go to experts in fixed places */
+    bool share;      /* ranks share one copy of each expert ... */
+    int share_limit; /* ... this many of them; 0: all */
+    bool fixed;      /* rows of small batches go to experts in fixed places */
 };
 
 struct rig {

@@ -1,7 +1,10 @@
-/* test_moves_group.c - groups of moves lead from one placement to the next through legal ones
+/* test_moves_group.c - groups of moves lead from one placement to the next through legal ones, and experts
+ * that ranks share always find a place
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "eplb/moves_group.h"
+
+#include "eplb/places.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +13,7 @@
 
 #include <cmocka.h>
 
-enum { LAYERS = 2, ROUNDS = 400, MOST = 256, CAPACITY = 30 };
+enum { LAYERS = 2, ROUNDS = 400, MOST = 256, CAPACITY = 30, RANKS = 8, PIECES = 256 };
 
 static struct arena arena;
 static uint64_t seed = 20261125;
@@ -184,6 +187,178 @@ static void a_copy_needs_one_move_and_a_swap_two_at_once(void **state)
     }
 }
 
+/* -- ranks that share -- */
+
+/* A node as two of its ranks see it, and its memory. */
+struct node {
+    int32_t member[RANKS];
+    int ranks;
+    struct places book, other;
+    int memory[PIECES]; /* what a piece holds: layer * 100 + expert + 1 */
+};
+
+static bool node_has(const struct placement *p, const struct node *node, int layer, int expert)
+{
+    for (int i = 0; i < node->ranks; i++)
+        for (int s = p->rank_first[node->member[i]]; s < p->rank_first[node->member[i] + 1]; s++)
+            if (p->expert[layer * p->slots + s] == expert)
+                return true;
+    return false;
+}
+
+/* No two places or rooms have one piece, both ranks see the same, and every slot finds its expert. */
+static void check_node(const struct placement *p, const struct node *node)
+{
+    const struct places *book = &node->book;
+    int places = LAYERS * book->count, rooms = book->shape.ranks * book->shape.rooms;
+    bool used[PIECES] = {false};
+
+    assert_int_equal(places_pieces(book), places + rooms);
+    for (int i = 0; i < places + rooms; i++) {
+        int piece = i < places ? book->piece[i] : book->room[i - places];
+
+        assert_in_range(piece, 0, places + rooms - 1);
+        assert_in_range(places_home(book, piece), 0, node->ranks - 1);
+        assert_false(used[piece]);
+        used[piece] = true;
+    }
+    assert_memory_equal(book->piece, node->other.piece, (size_t)places * sizeof *book->piece);
+    assert_memory_equal(book->expert, node->other.expert, (size_t)places * sizeof *book->expert);
+    assert_memory_equal(book->room, node->other.room, (size_t)rooms * sizeof *book->room);
+    for (int layer = 0; layer < LAYERS; layer++)
+        for (int e = 0; e < p->experts; e++)
+            if (node_has(p, node, layer, e))
+                assert_int_equal(node->memory[places_find(book, layer, e)], layer * 100 + e + 1);
+}
+
+static void open_node(const struct placement *p, struct node *node, int rooms)
+{
+    struct places_shape shape = {.member = node->member, .ranks = node->ranks, .rooms = rooms};
+
+    assert_int_equal(places_open(&node->book, &arena, p, &shape), STATUS_OK);
+    assert_int_equal(places_open(&node->other, &arena, p, &shape), STATUS_OK);
+    assert_in_range(places_pieces(&node->book), 0, PIECES);
+    for (int layer = 0; layer < LAYERS; layer++) {
+        int held = 0;
+
+        assert_int_equal(places_fill(&node->book, p, layer), STATUS_OK);
+        assert_int_equal(places_fill(&node->other, p, layer), STATUS_OK);
+        for (int e = 0; e < p->experts; e++)
+            held += node_has(p, node, layer, e);
+        for (int i = 0; i < node->book.count; i++) {
+            int e = node->book.expert[layer * node->book.count + i];
+
+            held -= e >= 0;
+            if (e >= 0)
+                node->memory[node->book.piece[layer * node->book.count + i]] = layer * 100 + e + 1;
+        }
+        assert_int_equal(held, 0); /* each once */
+    }
+    check_node(p, node);
+}
+
+/* The moves of a group that must be sent arrive in rooms that nobody reads; returns their number. */
+static int arrive(const struct placement *p, struct node *node, const struct move *group, int picked,
+                  int layer, int *taken, struct places_arrival *arrival)
+{
+    int count = 0;
+
+    for (int i = 0; i < picked; i++) {
+        int rank = placement_rank(p, group[i].slot), index = 0;
+        bool there =
+            group[i].layer != layer || group[i].expert < 0 || node_has(p, node, layer, group[i].expert);
+
+        while (index < node->ranks && node->member[index] != rank)
+            index++;
+        for (int j = 0; j < count; j++)
+            there = there || arrival[j].expert == group[i].expert;
+        if (there || index == node->ranks)
+            continue;
+        assert_true(taken[index] < node->book.shape.rooms);
+        arrival[count] =
+            (struct places_arrival){.expert = group[i].expert, .index = index, .room = taken[index]++};
+        node->memory[node->book.room[index * node->book.shape.rooms + arrival[count].room]] =
+            layer * 100 + group[i].expert + 1;
+        count++;
+    }
+    return count;
+}
+
+/* Returns what was sent. */
+static int move_node(const struct placement *before, const struct placement *after, struct node *node,
+                     const struct move *group, int picked)
+{
+    struct places_arrival arrival[LAYERS][CAPACITY];
+    int count[LAYERS], taken[RANKS] = {0}, sent = 0;
+
+    for (int layer = 0; layer < LAYERS; layer++) {
+        count[layer] = arrive(before, node, group, picked, layer, taken, arrival[layer]);
+        sent += count[layer];
+    }
+    check_node(before, node); /* what serves is untouched */
+    for (int layer = 0; layer < LAYERS; layer++) {
+        assert_int_equal(places_commit(&node->book, after, layer, arrival[layer], count[layer]), STATUS_OK);
+        assert_int_equal(places_commit(&node->other, after, layer, arrival[layer], count[layer]), STATUS_OK);
+    }
+    check_node(after, node);
+    return sent;
+}
+
+/* All nodes make a group of moves, and send as much as two placements side by side say. */
+static void move_nodes(struct placement *present, struct placement *after, struct node *node,
+                       const int32_t *share, const struct move *group, int picked)
+{
+    size_t bytes = sizeof(int32_t) * LAYERS * (size_t)present->slots;
+    int sent = 0;
+
+    memcpy(after->expert, present->expert, bytes);
+    for (int i = 0; i < picked; i++)
+        after->expert[group[i].layer * present->slots + group[i].slot] = group[i].expert;
+    assert_int_equal(placement_index(after), STATUS_OK);
+    for (int n = 0; n < RANKS; n++)
+        sent += move_node(present, after, &node[n], group, picked);
+    assert_int_equal(sent, moves_sent(present, after, share));
+    memcpy(present->expert, after->expert, bytes);
+    assert_int_equal(placement_index(present), STATUS_OK);
+}
+
+static void experts_that_ranks_share_always_find_a_place(void **state)
+{
+    (void)state;
+    print_message("seed %llu\n", (unsigned long long)seed);
+    for (int round = 0; round < ROUNDS; round++) {
+        static struct node node[RANKS];
+        struct placement present, next, after;
+        struct move list[MOST], group[CAPACITY];
+        bool done[MOST] = {false};
+        int32_t share[RANKS];
+        struct moves_group g;
+        int nodes = 1 + below(3), rooms = nodes > 1 ? 1 + below(2) : 0, count, picked, given_up;
+
+        open_random(&present, &next, 3);
+        assert_int_equal(placement_like(&after, &arena, &present), STATUS_OK);
+        memset(node, 0, sizeof node);
+        for (int r = 0; r < present.ranks; r++) {
+            struct node *mine = &node[share[r] = below(nodes)];
+
+            mine->member[mine->ranks++] = r;
+        }
+        for (int n = 0; n < RANKS; n++)
+            open_node(&present, &node[n], rooms);
+        count = list_moves(&present, &next, list);
+        assert_int_equal(moves_group_open(&g, &arena, &present, rooms > 0 ? rooms : 1, CAPACITY, MOST),
+                         STATUS_OK);
+        g.share = share;
+        do {
+            moves_group_next(&g, &present, list, done, count, group, &picked, &given_up);
+            assert_true(rooms > 0 || given_up == 0);
+            move_nodes(&present, &after, node, share, group, picked);
+        } while (picked > 0);
+        if (nodes == 1)
+            assert_memory_equal(present.expert, next.expert, sizeof(int32_t) * LAYERS * (size_t)next.slots);
+    }
+}
+
 static int open_arena(void **state)
 {
     (void)state;
@@ -203,6 +378,7 @@ int main(void)
         cmocka_unit_test(enough_staging_reaches_the_next_placement),
         cmocka_unit_test(little_staging_is_never_exceeded_and_every_state_is_legal),
         cmocka_unit_test(a_copy_needs_one_move_and_a_swap_two_at_once),
+        cmocka_unit_test(experts_that_ranks_share_always_find_a_place),
     };
 
     return cmocka_run_group_tests(tests, open_arena, close_arena);

@@ -331,6 +331,8 @@ static void what_is_for_the_balancer_needs_it(void **state)
     takes(GENERATE "--enable-eplb --eplb-config {\"window_size\":9,\"num_redundant_experts\":5}");
     assert_true(got.balancer.window == 9 && got.balancer.redundant == 5);
     refuses(GENERATE "--enable-eplb --eplb-config {\"size\":3}", "'size' is not known");
+    refuses(GENERATE "--share-experts --backend cuda", "but --backend is cuda");
+    refuses(GENERATE "--share-experts --comm mpi", "but --comm is mpi");
 }
 
 static void stop_strings_are_counted_and_measured(void **state)

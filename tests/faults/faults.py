@@ -337,21 +337,31 @@ def finish(run, seconds):
     return said.decode(errors="replace"), time.monotonic() - start
 
 
+def windows_of(process):
+    """Files of memory that a process shares with the other ranks."""
+    lines = [line.split(None, 5) for line in pathlib.Path(f"/proc/{process}/maps").read_text().splitlines()]
+    return [pathlib.Path(words[5]) for words in lines if len(words) == 6 and words[1] == "rw-s" and words[5][0] == "/"]
+
+
 def killed(program):
-    """A rank killed by SIGKILL: the job ends within 10 s, names it, and fails.
+    """A rank killed by SIGKILL: the job ends within 10 s, names it, fails, and leaves no shared memory behind.
 
     MPICH's launcher kills the survivors within 0.1 ms of the death, sometimes before one of them can speak; so there the
     name must come in one of three jobs, and the end in time and the code in each."""
     tries = 1 if program.is_open_mpi() else 3
-    for comm in ("shared", "mpi"):
+    for comm, *more in (("shared",), ("mpi",), ("shared", "--share-experts", "--enable-eplb", "--eplb-force", "--node-size", 2)):
         for left in reversed(range(tries)):
-            run = start_busy(program, 4, "--comm", comm)
+            run = start_busy(program, 4, "--comm", comm, *more)
+            windows = windows_of(rank_process(run, 0))
             os.kill(rank_process(run, 2), signal.SIGKILL)
             said, seconds = finish(run, 30)
+            kept = [str(path) for path in windows if path.exists()]
+            if not windows or kept:
+                fail(f"{comm} {more}: of {len(windows)} windows {kept} are left")
             named = [line for line in said.splitlines() if "rank 2" in line]
             if run.returncode == 0 or seconds > 10 or not (named or left):
                 fail(f"{comm}: exit {run.returncode} after {seconds:.1f} s:\n{said}")
-            print(f"  {comm}: exit {run.returncode} after {seconds:.1f} s: {named[0] if named else 'not named'}", flush=True)
+            print(f"  {comm} {more}: exit {run.returncode} after {seconds:.1f} s: {named[0] if named else 'not named'}", flush=True)
             if named:
                 break
 

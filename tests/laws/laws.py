@@ -238,6 +238,31 @@ def changing(program, live):
         expect_equal(f"live, {load}, {stats['balancer']['moves']} moves", found, wanted)
 
 
+def shared_experts(program):
+    """Ranks of a node that share one copy of each expert: the same bytes, and moves carry some between nodes only."""
+    options, text = requested(tokens=16), ways(lines(5))
+    wanted = program.answers(1, *options, stdin=text)
+    live = ("--enable-eplb", "--num-redundant-experts", 16, "--eplb-step-interval", 4, "--eplb-window-size", 8)
+    with tempfile.TemporaryDirectory() as folder:
+        placed = ("--enable-eplb", "--num-redundant-experts", 6, "--expert-placement", pathlib.Path(folder) / "placement.json")
+        for count, *layout in ((1, *FORCED), (2, *FORCED, "--eplb-dispatch", "fewest"), (3,), (3, *placed, "--eplb-force"),
+                               (3, *placed, "--eplb-step-interval", 0), (4, "-tp", 2, *FORCED),
+                               (4, "--expert-parallel-size", 2, "--backend", "cpu"), (4, *NODES, 2, *live),
+                               (4, *NODES, 2, *FORCED), (5, *NODES, 2, *FORCED, "--eplb-staging", 1), (8, *FORCED)):
+            found, stats = stats_of(program, count, *options, "--share-experts", *layout, stdin=text)
+            expect_equal(f"{count} ranks {layout}", found, wanted)
+            figures = stats.get("balancer", {"moves": 0, "remapped": 0, "bytes": 0, "shared": count > 1})
+            if figures["shared"] != (count > 1):
+                fail(f"shared: {figures['shared']} on {count} ranks")
+            if "--eplb-force" not in layout or count == 1:
+                continue
+            sent = figures["moves"] - figures["remapped"]
+            print(f"    {figures['remapped']} re-mapped, {sent} moved in {figures['bytes']} bytes")
+            between = "--node-size" in layout
+            if figures["remapped"] == 0 or (sent > 0) != between or (figures["bytes"] > 0) != between:
+                fail(f"{figures}")
+
+
 def node_once(program):
     """Rows go once to each node, or straight, with experts moving or not: the same bytes, and fewer rows between nodes.
 
@@ -465,7 +490,7 @@ def families(program):
 
 CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
                                                     requests, families)}
-CASES.update({case.__name__: case for case in (balancer, balancer_figures, lowering, placements, node_once)})
+CASES.update({case.__name__: case for case in (balancer, balancer_figures, lowering, placements, node_once, shared_experts)})
 
 
 def main():

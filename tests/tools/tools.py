@@ -122,6 +122,12 @@ def numbers(program):
     expect("ranks may be listed in every way", counts == [[1, 2, 3]] * 3)
     expect("both backends differ as their formats do", 1.9 < inspect(program, DEMO, "--backend", "reference")["plans"][0][
         "page_bytes"] / plan["page_bytes"] < 2.1)
+    weights = [sum(r["weights"] for r in inspect(program, DEMO, "-r", 4, "--enable-eplb", *more)["plans"][0]["bytes"])
+               for more in ((), ("--num-redundant-experts", 16), ("--share-experts",),
+                            ("--share-experts", "--num-redundant-experts", 16),
+                            ("--share-experts", "--num-redundant-experts", 16, "--node-size", 2))]
+    expect(f"where ranks share experts, copies of them cost nothing: {weights}",
+           weights[0] == weights[2] == weights[3] < weights[4] and weights[0] < weights[1])
     refuses(program, "--tensor-parallel-size 2 does not divide 3 ranks", "inspect", "-m", DEMO, "-r", "3", "-tp", "2")
     refuses(program, "--nodes 3: 2 ranks cannot lie on so many", "inspect", "-m", DEMO, "-r", "2", "--nodes", "3")
     refuses(program, "--ranks: '0' is not a list of at most 32 whole", "inspect", "-m", DEMO, "--ranks", "0")
@@ -142,7 +148,8 @@ def rank_lines(text):
 
 def dry_run(program):
     """Under the launcher the plan is printed once, nothing is loaded, and it is the plan of inspect."""
-    for count, layout in ((1, ()), (2, ("-tp", 2)), (3, ()), (5, ("--backend", "reference"))):
+    for count, layout in ((1, ()), (2, ("-tp", 2)), (3, ("--share-experts", "--enable-eplb", "--node-size", 2)),
+                          (5, ("--backend", "reference"))):
         options = (*layout, "--kv-cache-memory", "2M", "--max-num-batched-tokens", 128)
         done = program.run(count, "generate", "--model", DEMO, "--dry-run", *options)
         text = done.stdout.decode()
