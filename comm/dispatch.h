@@ -4,11 +4,19 @@
  *
  * One life per step and layer, all collective over the world:
  *
- *   - dispatch_plan    gathers how many rows of every rank want each expert; all ranks share them out over
- *                      the replicas alike, so where every row goes and comes from is now known to all
- *   - dispatch_send    rows travel and arrive grouped by source; order and first group them by local slot
+ *   - dispatch_plan      gathers how many rows of every rank want each expert; all ranks share them out over
+ *                        the replicas alike, so where every row goes and comes from is now known to all
+ *   - dispatch_send      rows begin to travel
+ *   - dispatch_arrive    they are here, grouped by source; order and first group them by local slot
  *   - (the experts multiply arrivals into results, under the same row numbers)
- *   - dispatch_return  results travel back; place says which returned row belongs to a choice of a row
+ *   - dispatch_return    results begin to travel back
+ *   - dispatch_returned  place says which returned row belongs to a choice of a row
+ *
+ * A step's rows are one cohort, or two halves of each rank's rows, planned together: their counts are one
+ * message, and what the replicas take of the whole layer is shared out over the halves, to each its part of
+ * every slot's rows. Of two, rows of the one travel while experts multiply the other's: send 0, send 1,
+ * arrive 0, return 0, arrive 1, return 1, returned 0, returned 1; send 1 may come after arrive 0. No more
+ * than two calls of the comm then lie between arrivals and what reads them.
  *
  * Rows go straight to the ranks that want them, or, after dispatch_by_nodes, by comm/node_once in every layer
  * in which rows leave their node. Only rows that the router sent travel. What was gathered stays readable for
@@ -16,6 +24,7 @@
 #ifndef DISPATCH_H
 #define DISPATCH_H
 
+#include "comm/beside.h"
 #include "comm/node_once.h"
 #include "engine/base/arena.h"
 #include "eplb/placement.h"
@@ -26,6 +35,18 @@
  * direct, and what goes in fixed places (comm/dispatch_fixed) is stored straight into the memory of other
  * devices */
 enum dispatch_way { DISPATCH_AUTO, DISPATCH_DIRECT, DISPATCH_NODE_ONCE, DISPATCH_LSA };
+
+enum { DISPATCH_COHORTS = 2 };
+
+/* Rows of a step that travel together. */
+struct dispatch_cohort {
+    struct range own;              /* of this rank's rows */
+    const int32_t *counts;         /* [P, slots] rows from each rank to each slot */
+    int sent, arriving;            /* rows this rank sends, that come to it */
+    int first_sent, first_arrival; /* their places among those of the step, where it keeps them */
+    int32_t *place;                /* [own rows, k] backend memory: row of the returned matrix */
+    struct beside travels;         /* what was begun last */
+};
 
 struct dispatch {
     struct grid *grid;
@@ -47,19 +68,23 @@ struct dispatch {
     const int32_t *rank_node; /* [P] node of each rank; NULL: all on one */
     struct node_once *once;   /* NULL: rows go straight */
 
-    int32_t note; /* of this rank: travels with the counts of the next dispatch_plan */
+    /* for the next dispatch_plan */
+    int32_t note; /* of this rank: travels with the counts */
+    int cohorts;  /* 1 or 2, the same on all ranks */
+    bool beside;  /* rows travel beside what the backend does meanwhile, where the comm can */
 
     /* after dispatch_plan, until the next one */
     int32_t *wanted; /* [P, E] rows of each rank for each expert */
     int32_t *notes;  /* [P] */
     int32_t *counts; /* [P, slots] rows from each rank to each slot */
-    int sent;        /* rows this rank sends */
-    int arriving;    /* rows that come to this rank */
-    int32_t *place;  /* [T, k] row of the returned matrix for (row, choice) */
+    int32_t *place;  /* [T, k] row of its cohort's returned matrix for (row, choice) */
+    struct dispatch_cohort cohort[DISPATCH_COHORTS];
 
-    /* after dispatch_send; of all ranks: rows that went to another node, and those that would have gone
-     * straight */
-    int64_t crossed, crossed_direct;
+    /* of all ranks: rows that would go to another node straight, and, after dispatch_send, of those sent so
+     * far, those that went */
+    int64_t crossed_direct, crossed;
+
+    /* after dispatch_arrive, until the next one */
     int32_t *order; /* [arriving] arrival rows grouped by local slot */
     int32_t *first; /* [local slots + 1] */
 
@@ -86,19 +111,23 @@ bool dispatch_wants_nodes(enum dispatch_way way, const int32_t *rank_node, int c
 /* From now on rows go once to each node; rank_node was set before. `placement` as for dispatch_open. */
 enum status dispatch_by_nodes(struct dispatch *d, struct arena *arena, const struct placement *placement);
 
-/* Rows of `counts` whose slot is on another node than they are. */
-int64_t dispatch_crossing(const struct dispatch *d, const struct placement *placement);
+/* Rows of `counts` [P, slots] whose slot is on another node than they are. */
+int64_t dispatch_crossing(const struct dispatch *d, const struct placement *placement, const int32_t *counts);
 
 /* expert [rows, k], those of a row all different. */
 enum status dispatch_plan(struct dispatch *d, const struct placement *placement, int layer,
                           const int32_t *expert, int rows, int choices);
 
-/* x [T, D] rows of this rank; scale [T, k] multiplies the row that travels for a choice (NULL: 1).
- * *arrivals [arriving, D] is memory of the comm, or stays until the next call. */
-enum status dispatch_send(struct dispatch *d, struct matrix x, const float *scale, struct matrix *arrivals);
+/* All rows x [T, D] of this rank, of which those of the cohort travel; scale [T, k] multiplies the row that
+ * travels for a choice (NULL: 1). */
+enum status dispatch_send(struct dispatch *d, int cohort, struct matrix x, const float *scale);
 
-/* results [arriving, D] without gaps between rows, in the order of the arrivals; *returned [sent, D] is
- * memory of the comm. */
-enum status dispatch_return(struct dispatch *d, struct matrix results, struct matrix *returned);
+/* *arrivals [arriving, D] is memory of the comm, or stays until the next call. */
+enum status dispatch_arrive(struct dispatch *d, int cohort, struct matrix *arrivals);
+
+/* results [arriving, D] without gaps between rows, in the order of the arrivals, stay until they have
+ * returned; *returned [sent, D] is memory of the comm. */
+enum status dispatch_return(struct dispatch *d, int cohort, struct matrix results);
+enum status dispatch_returned(struct dispatch *d, int cohort, struct matrix *returned);
 
 #endif

@@ -46,17 +46,17 @@ static enum status open_cohorts(struct dispatch_fixed *f, struct arena *arena)
     size_t counts = (size_t)f->layers * (size_t)f->slots;
     void *memory;
 
-    for (int i = 0; i < (f->beside ? DISPATCH_FIXED_COHORTS : 1); i++) {
+    for (int i = 0; i < (f->halves ? DISPATCH_COHORTS : 1); i++) {
         TRY(k->alloc(k, counts * sizeof(int32_t), "rows of slots", &memory));
         f->cohort[i].counts = memory;
     }
-    if (!f->beside)
+    if (!f->halves)
         return STATUS_OK;
     return arena_take_array(arena, counts, sizeof *f->other, "rows of slots", &f->other);
 }
 
 enum status dispatch_fixed_open(struct dispatch_fixed *f, struct arena *arena, struct dispatch *d,
-                                const struct placement *p, int most, bool beside)
+                                const struct placement *p, int most, bool halves)
 {
     struct kernels *k = d->kernels;
     size_t layers = (size_t)p->layers, slots = (size_t)p->slots, ranks = (size_t)p->ranks;
@@ -67,7 +67,7 @@ enum status dispatch_fixed_open(struct dispatch_fixed *f, struct arena *arena, s
                                   .slots = p->slots,
                                   .max_local = most_local(p),
                                   .most = most,
-                                  .beside = beside};
+                                  .halves = halves};
     void *tables, *rank_first, *send;
 
     *f = open;
@@ -138,7 +138,7 @@ static void cut_rows(struct dispatch_fixed *f, int most_own, int own)
     struct dispatch *d = f->dispatch;
     int place = 0;
 
-    f->cohorts = f->beside && most_own >= DISPATCH_FIXED_COHORTS ? DISPATCH_FIXED_COHORTS : 1;
+    f->cohorts = f->halves && most_own >= DISPATCH_COHORTS ? DISPATCH_COHORTS : 1;
     for (int i = 0; i < f->cohorts; i++) {
         struct dispatch_fixed_cohort *part = &f->cohort[i];
 
@@ -169,34 +169,24 @@ enum status dispatch_fixed_begin(struct dispatch_fixed *f, const struct placemen
     f->rows = rows;
     f->number = number;
     cut_rows(f, most_own, own);
-    f->halved += f->cohorts > 1;
     return STATUS_OK;
 }
 
 /* `one`: bytes of a place. */
 static enum status exchange_begin(struct dispatch_fixed *f, struct dispatch_fixed_cohort *cohort,
-                                  const void *mine, size_t one)
+                                  bool meanwhile, const void *mine, size_t one)
 {
     struct comm *rows = f->dispatch->grid->rows;
 
     for (int i = 0; i < rows->size * rows->size; i++)
         f->bytes[i] = (size_t)cohort->room * one;
-    if (f->beside && rows->exchange_begin)
-        return rows->exchange_begin(rows, mine, f->bytes, &cohort->arrived);
-    return rows->exchange(rows, mine, f->bytes, &cohort->arrived);
-}
-
-static enum status exchange_end(const struct dispatch_fixed *f, const struct dispatch_fixed_cohort *cohort)
-{
-    struct comm *rows = f->dispatch->grid->rows;
-
-    return f->beside && rows->exchange_end ? rows->exchange_end(rows, cohort->arrived) : STATUS_OK;
+    return beside_begin(&cohort->travels, rows, meanwhile, mine, f->bytes);
 }
 
 /* What was begun last, as rows of D numbers. */
 static struct matrix arrived(const struct dispatch_fixed_cohort *cohort, int width, int stride)
 {
-    return (struct matrix){.data = (float *)(uintptr_t)cohort->arrived, /* only read */
+    return (struct matrix){.data = (float *)(uintptr_t)cohort->travels.arrived, /* only read */
                            .rows = cohort->places,
                            .columns = width,
                            .stride = stride};
@@ -228,7 +218,7 @@ enum status dispatch_fixed_send(struct dispatch_fixed *f, int cohort, int layer,
                         .counts = part->counts + (ptrdiff_t)layer * f->slots};
 
     TRY(d->kernels->deal(d->kernels, &deal));
-    return exchange_begin(f, part, deal.out.data, row_bytes(d));
+    return exchange_begin(f, part, d->beside, deal.out.data, row_bytes(d));
 }
 
 enum status dispatch_fixed_arrive(struct dispatch_fixed *f, int cohort, struct matrix *arrivals)
@@ -237,7 +227,7 @@ enum status dispatch_fixed_arrive(struct dispatch_fixed *f, int cohort, struct m
     struct dispatch_fixed_cohort *part = &f->cohort[cohort];
     struct matrix rows = arrived(part, deal_width(d->width), deal_width(d->width));
 
-    TRY(exchange_end(f, part));
+    TRY(beside_end(&part->travels, d->grid->rows));
     TRY(d->kernels->group(d->kernels, rows, d->width, d->local_slots, d->backend_order, d->backend_first));
     *arrivals = matrix_columns(rows, 0, d->width);
     return STATUS_OK;
@@ -251,14 +241,14 @@ enum status dispatch_fixed_return(struct dispatch_fixed *f, int cohort, struct m
     if (results.rows != part->places || results.columns != d->width || results.stride != d->width)
         return FAIL(STATUS_BUG, "results [%d, %d] with %d from row to row, want [%d, %d] without gaps",
                     results.rows, results.columns, results.stride, part->places, d->width);
-    return exchange_begin(f, part, results.data, (size_t)d->width * sizeof(float));
+    return exchange_begin(f, part, f->cohorts > 1, results.data, (size_t)d->width * sizeof(float));
 }
 
 enum status dispatch_fixed_returned(struct dispatch_fixed *f, int cohort, struct matrix *returned)
 {
-    const struct dispatch_fixed_cohort *part = &f->cohort[cohort];
+    struct dispatch_fixed_cohort *part = &f->cohort[cohort];
 
-    TRY(exchange_end(f, part));
+    TRY(beside_end(&part->travels, f->dispatch->grid->rows));
     *returned = arrived(part, f->dispatch->width, f->dispatch->width);
     return STATUS_OK;
 }

@@ -12,11 +12,9 @@
  *     dispatch_fixed_return, dispatch_fixed_returned
  *   - dispatch_fixed_collect  what every rank sent to every slot, of all layers, in one exchange
  *
- * A step's rows are one cohort, or two halves of each rank's rows. Of two, rows of the one travel while
- * experts multiply the other's: send 0, send 1, arrive 0, return 0, arrive 1, return 1, returned 0,
- * returned 1. What a send brings is read before the second next exchange, this cohort's return, is begun, and
- * what that brings before the next layer's send, so a comm that keeps arrivals until the second next call
- * keeps all.
+ * A step's rows are one cohort, or two halves of each rank's rows, in the order of calls that comm/dispatch.h
+ * has. What a send brings is read before the second next exchange is begun, and what a return brings before
+ * the next layer's send, so a comm that keeps arrivals until the second next call keeps all.
  *
  * An expert with several slots shares its rows among them by a hash of their numbers: shares as even as those
  * of flow would need all counts first. Results are the same bytes as by dispatch.h. */
@@ -25,16 +23,14 @@
 
 #include "comm/dispatch.h"
 
-enum { DISPATCH_FIXED_COHORTS = 2 };
-
 /* Rows of a step that travel together. */
 struct dispatch_fixed_cohort {
-    struct range own;    /* of this rank's rows */
-    int room;            /* places from each rank to each */
-    int first, places;   /* of those that arrive here, among the step's */
-    int32_t *place;      /* [own rows, k] backend: place of each choice among `places` */
-    int32_t *counts;     /* [layers, slots] backend: rows of this rank for each slot */
-    const void *arrived; /* of the exchange that was begun last, memory of the comm */
+    struct range own;      /* of this rank's rows */
+    int room;              /* places from each rank to each */
+    int first, places;     /* of those that arrive here, among the step's */
+    int32_t *place;        /* [own rows, k] backend: place of each choice among `places` */
+    int32_t *counts;       /* [layers, slots] backend: rows of this rank for each slot */
+    struct beside travels; /* what was begun last */
 };
 
 struct dispatch_fixed {
@@ -42,15 +38,14 @@ struct dispatch_fixed {
     bool possible;             /* at all, with this backend and these sizes */
     int layers, slots, max_local;
     int most;    /* places that arrive at a rank, at most */
-    bool beside; /* exchanges are begun and ended apart, and steps with rows enough are two cohorts */
+    bool halves; /* steps with rows enough are two cohorts */
 
     /* of this step */
     int room;   /* places from each rank to each; 0: the step goes the other way */
     int rows;   /* of the whole batch */
     int number; /* in the batch of this rank's first row */
     int cohorts;
-    struct dispatch_fixed_cohort cohort[DISPATCH_FIXED_COHORTS];
-    int64_t halved; /* steps so far that were two cohorts */
+    struct dispatch_fixed_cohort cohort[DISPATCH_COHORTS];
 
     uint64_t version;    /* of the placement that the tables hold; 0: none, else version + 1 */
     int32_t *tables;     /* [layers, E + 1 + slots] backend: first, slot */
@@ -72,7 +67,7 @@ enum { DISPATCH_FIXED_BYTES = 4 << 20 };
 int dispatch_fixed_most(const struct dispatch *d, const struct placement *p, bool always);
 
 enum status dispatch_fixed_open(struct dispatch_fixed *f, struct arena *arena, struct dispatch *d,
-                                const struct placement *p, int most, bool beside);
+                                const struct placement *p, int most, bool halves);
 
 /* most_own: rows of the rank that has most; rows: of the batch. The same on all ranks but for `own`, this
  * rank's rows, and `number`, that of the first. `may` false: this step goes the other way whatever its size.

@@ -69,13 +69,14 @@ struct node_once_rows {
     const float *factor;   /* [sent] NULL: 1, on all ranks */
     struct matrix x;       /* [T, D] */
     struct matrix leaving; /* [own * k, D] room for rows that leave */
+    int first;             /* place of the first row that arrives among those that are kept */
 };
 
 enum status node_once_open(struct node_once *n, struct arena *arena, struct grid *grid,
                            struct kernels *kernels, const struct node_once_shape *shape);
 void node_once_close(struct node_once *n);
 
-/* *arrivals [those of the plan, D] stays until the next call. */
+/* *arrivals [those of the plan, D] stays until a call of the same places. */
 enum status node_once_send(struct node_once *n, const struct node_once_rows *rows, struct matrix *arrivals);
 
 /* What a call of the world's comm must deliver for it. */

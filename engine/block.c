@@ -19,23 +19,41 @@ enum status block_open(struct block *b, const struct step *s, int width, int inn
     return kernels_matrix(s->kernels, most_own, width, "results of a block", &b->returned);
 }
 
-enum status block_forward(struct block *b, struct step *s, const struct weights_block *w, struct matrix x,
-                          struct matrix *out)
+enum status block_gather(struct block *b, struct step *s, struct matrix x)
+{
+    b->rows = matrix_top(x, 0); /* no request of this group is in the batch */
+    return s->rows > 0 ? step_gather_rows(s, x, &b->rows) : STATUS_OK;
+}
+
+enum status block_widen(struct block *b, struct step *s, const struct weights_block *w)
 {
     struct kernels *k = s->kernels;
     struct matrix gate_up = matrix_top(b->gate_up, s->rows);
-    struct matrix activated = matrix_top(b->activated, s->rows);
-    struct matrix columns = matrix_top(b->columns, s->rows);
-    struct matrix rows, inner;
 
-    if (s->rows == 0) {
-        *out = matrix_top(x, 0); /* no request of this group is in the batch */
+    if (s->rows == 0)
         return STATUS_OK;
-    }
-    TRY(step_gather_rows(s, x, &rows));
-    TRY(k->multiply(k, gate_up, rows, &w->gate_up, NULL));
-    TRY(k->activate(k, activated, gate_up));
-    TRY(step_gather_columns(s, activated, b->inner, 1, b->joined, &inner));
+    TRY(k->multiply(k, gate_up, b->rows, &w->gate_up, NULL));
+    return k->activate(k, matrix_top(b->activated, s->rows), gate_up);
+}
+
+enum status block_narrow(struct block *b, struct step *s, const struct weights_block *w, struct matrix *out)
+{
+    struct kernels *k = s->kernels;
+    struct matrix columns = matrix_top(b->columns, s->rows);
+    struct matrix inner;
+
+    *out = b->rows;
+    if (s->rows == 0)
+        return STATUS_OK;
+    TRY(step_gather_columns(s, matrix_top(b->activated, s->rows), b->inner, 1, b->joined, &inner));
     TRY(k->multiply(k, columns, inner, &w->down, NULL));
     return step_return_columns(s, columns, b->width, b->returned, out);
+}
+
+enum status block_forward(struct block *b, struct step *s, const struct weights_block *w, struct matrix x,
+                          struct matrix *out)
+{
+    TRY(block_gather(b, s, x));
+    TRY(block_widen(b, s, w));
+    return block_narrow(b, s, w, out);
 }

@@ -84,7 +84,8 @@ enum status drive_finish(struct engine *e, const struct scheduler *s, struct sum
     summary->balance = &e->balance;
     summary->waits = model_waits(&e->model);
     summary->decoded = e->model.recorder.steps;
-    summary->halved = experts->fixed.halved;
+    summary->halved = experts->halved;
+    summary->halved_planned = experts->halved_planned;
     summary->prompt_tokens = s->prompt_tokens;
     summary->generated_tokens = s->generated_tokens;
     summary->cached_tokens = s->cached_tokens;

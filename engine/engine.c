@@ -314,7 +314,7 @@ static enum status connect_devices(struct engine *e)
     engine_sizes(e, &world, &group);
     TRY(comm_device_open(e->options.exchange, e->kernels, e->grid.world, world, &e->apart[0]));
     TRY(comm_device_open_part(e->kernels, e->grid.group, e->apart[0], e->grid.my_group, group, &e->apart[1]));
-    if (e->grid.ranks > 1 && e->options.ways.beside && !e->apart[0]->exchange_begin)
+    if (e->grid.ranks > 1 && e->options.ways.halves && !e->apart[0]->exchange_begin)
         return FAIL(STATUS_USAGE,
                     "--enable-dbo lets GPUs work beside NCCL's exchanges, but rows go from device "
                     "to device through host memory: this build has no NCCL");

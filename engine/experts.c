@@ -6,21 +6,21 @@
 #include "comm/watch.h"
 #include "engine/base/clock.h"
 
-/* Where the router writes, and where the host reads it. */
+enum { CHOICE_BYTES = sizeof(int32_t) + sizeof(float) };
+
+/* Where the router writes, and where the host reads it: weights right behind the experts, so that both come
+ * in one copy. */
 static enum status take_choices(struct experts *e, struct arena *arena, struct kernels *k, size_t choices)
 {
-    void *expert, *weight;
+    void *room;
 
-    TRY(arena_take_array(arena, choices, sizeof *e->chosen, "chosen experts", &e->chosen));
-    TRY(arena_take_array(arena, choices, sizeof *e->factor, "weights of choices", &e->factor));
-    e->expert = e->chosen;
-    e->weight = e->factor;
-    if (!k->apart)
-        return STATUS_OK;
-    TRY(k->alloc(k, choices * sizeof *e->expert, "chosen experts", &expert));
-    TRY(k->alloc(k, choices * sizeof *e->weight, "weights of choices", &weight));
-    e->expert = expert;
-    e->weight = weight;
+    TRY(arena_take(arena, choices * CHOICE_BYTES, "choices", &room));
+    e->chosen = room;
+    e->factor = (float *)room + choices;
+    if (k->apart)
+        TRY(k->alloc(k, choices * CHOICE_BYTES, "choices", &room));
+    e->expert = room;
+    e->weight = (float *)room + choices;
     return STATUS_OK;
 }
 
@@ -40,15 +40,17 @@ enum status experts_open(struct experts *e, struct arena *arena, const struct co
     size_t choices = (size_t)own * (size_t)c->choices;
     int arrivals, fixed = 0;
 
-    *e = (struct experts){.config = c, .weights = w, .placement = p};
+    *e = (struct experts){
+        .config = c, .weights = w, .placement = p, .halves = ways->halves && s->grid->ranks > 1};
     TRY(take_choices(e, arena, s->kernels, choices));
     TRY(kernels_matrix(s->kernels, own, c->experts, "router logits", &e->logits));
     TRY(dispatch_open(&e->dispatch, arena, s->grid, s->kernels, p, c->width, s->max_rows, c->choices));
+    e->dispatch.beside = s->grid->ranks > 1 && (e->halves || c->shared_width > 0);
     TRY(open_nodes(e, arena, ways));
     TRY(meter_open(&e->meter, arena, c->expert_layers, s->grid->ranks));
     if (!e->dispatch.once || ways->dispatch != DISPATCH_NODE_ONCE)
         fixed = dispatch_fixed_most(&e->dispatch, p, ways->fixed);
-    TRY(dispatch_fixed_open(&e->fixed, arena, &e->dispatch, p, fixed, ways->beside && s->grid->ranks > 1));
+    TRY(dispatch_fixed_open(&e->fixed, arena, &e->dispatch, p, fixed, e->halves));
     TRY(dispatch_widen(&e->dispatch, arena, fixed));
     arrivals = fixed > e->dispatch.max_arrivals ? fixed : e->dispatch.max_arrivals;
     TRY(step_matrix(s->kernels, arrivals, c->width, "results of experts", &e->results));
@@ -63,12 +65,18 @@ void experts_close(struct experts *e)
     dispatch_close(&e->dispatch);
 }
 
+/* Of this step. */
+static int cohorts_of(const struct experts *e)
+{
+    return e->fixed.room > 0 ? e->fixed.cohorts : e->dispatch.cohorts;
+}
+
 enum status experts_begin(struct experts *e, const struct step *s, const struct batch *b)
 {
     const struct dispatch *d = &e->dispatch;
     bool counts = d->replicas && (d->policy == REPLICAS_FLOW || d->policy == REPLICAS_FEWEST);
     bool routes = e->trace && e->trace->routes; /* what each row chose comes to the host */
-    int most = 0;
+    int most = 0, cohorts;
 
     lowering_begin(&e->lowering, b);
     for (int group = 0; group < s->grid->groups; group++) {
@@ -76,9 +84,13 @@ enum status experts_begin(struct experts *e, const struct step *s, const struct 
 
         most = own > most ? own : most;
     }
-    return dispatch_fixed_begin(&e->fixed, e->placement, b->row_count, most, s->own.count,
-                                s->first + s->own.first,
-                                !counts && !routes && !lowering_counts(&e->lowering));
+    TRY(dispatch_fixed_begin(&e->fixed, e->placement, b->row_count, most, s->own.count,
+                             s->first + s->own.first, !counts && !routes && !lowering_counts(&e->lowering)));
+    e->dispatch.cohorts = e->halves && !e->dispatch.once && most >= DISPATCH_COHORTS ? DISPATCH_COHORTS : 1;
+    cohorts = cohorts_of(e);
+    e->halved += cohorts > 1;
+    e->halved_planned += cohorts > 1 && e->fixed.room == 0;
+    return STATUS_OK;
 }
 
 /* All ranks' counts of the layer are here. */
@@ -99,7 +111,7 @@ enum status experts_end(struct experts *e)
         int64_t crossed;
 
         dispatch_fixed_layer(&e->fixed, e->placement, layer);
-        crossed = dispatch_crossing(&e->dispatch, e->placement);
+        crossed = dispatch_crossing(&e->dispatch, e->placement, e->dispatch.counts);
         meter_crossing(&e->meter, crossed, crossed);
         meter_untimed(&e->meter, &e->dispatch, e->placement, layer);
         tell_rows(e, layer);
@@ -131,14 +143,13 @@ static enum status choose(struct experts *e, struct step *s, int layer, struct m
 static enum status bring_choices(struct experts *e, struct step *s)
 {
     struct kernels *k = s->kernels;
-    size_t choices = (size_t)s->own.count * (size_t)e->config->choices;
+    size_t bytes = (size_t)s->own.count * (size_t)e->config->choices * sizeof *e->chosen;
 
     if (!k->apart)
         return STATUS_OK;
-    TRY(k->download(k, e->chosen, e->expert, choices * sizeof *e->chosen));
-    if (!e->config->weight_on_input)
-        return STATUS_OK;
-    return k->download(k, e->factor, e->weight, choices * sizeof *e->factor);
+    if (e->config->weight_on_input)
+        bytes += (size_t)((char *)e->factor - (char *)e->chosen);
+    return k->download(k, e->chosen, e->expert, bytes);
 }
 
 /* The results of the rows that arrived here, in the order they arrived. `batch` says which they are, what is
@@ -156,118 +167,182 @@ static enum status multiply_arrivals(struct experts *e, struct step *s, int laye
     return s->kernels->multiply_experts(s->kernels, &batch);
 }
 
-static enum status add_shared(struct experts *e, struct step *s, int layer, struct matrix normed,
-                              struct matrix *shared)
+/* -- the shared expert --- */
+
+static enum status gather_shared(struct experts *e, struct step *s, int layer, struct matrix normed)
 {
-    *shared = (struct matrix){0};
     if (e->config->shared_width == 0)
         return STATUS_OK;
     watch_enter(WATCH_EXPERTS, layer);
-    return block_forward(&e->shared, s, &e->weights->layer[layer].shared, normed, shared);
+    return block_gather(&e->shared, s, normed);
 }
+
+static enum status widen_shared(struct experts *e, struct step *s, int layer)
+{
+    if (e->config->shared_width == 0)
+        return STATUS_OK;
+    watch_enter(WATCH_EXPERTS, layer);
+    return block_widen(&e->shared, s, &e->weights->layer[layer].shared);
+}
+
+static enum status narrow_shared(struct experts *e, struct step *s, int layer, struct matrix *shared)
+{
+    if (e->config->shared_width == 0)
+        return STATUS_OK;
+    watch_enter(WATCH_EXPERTS, layer);
+    return block_narrow(&e->shared, s, &e->weights->layer[layer].shared, shared);
+}
+
+/* -- a cohort's way --- */
 
 /* The host plans by what the router chose. */
-static enum status forward_counted(struct experts *e, struct step *s, int layer, struct matrix x,
-                                   struct matrix normed)
+static enum status plan_layer(struct experts *e, struct step *s, int layer)
 {
-    const struct config *c = e->config;
-    int expert_layer = c->layer[layer].expert_layer;
-    struct matrix arrivals;
-    struct combine combine = {.x = x, .weight = c->weight_on_input ? NULL : e->weight, .choices = c->choices};
-    struct expert_batch batch = {
-        .order = e->dispatch.backend_order, .first = e->dispatch.backend_first, .counted = e->dispatch.first};
-    int64_t start, spent;
+    int expert_layer = e->config->layer[layer].expert_layer;
 
-    TRY(add_shared(e, s, layer, normed, &combine.shared));
+    e->lower = false;
+    e->spent = 0;
     watch_enter(WATCH_DISPATCH, layer);
+    if (e->fixed.room > 0)
+        return STATUS_OK;
     TRY(bring_choices(e, s));
-    TRY(dispatch_plan(&e->dispatch, e->placement, expert_layer, e->chosen, s->own.count, c->choices));
+    TRY(dispatch_plan(&e->dispatch, e->placement, expert_layer, e->chosen, s->own.count, e->config->choices));
     meter_layer(&e->meter, &e->dispatch, e->placement, expert_layer);
-    batch.lower = lowering_choose(&e->lowering, e->meter.loads, s->grid->rank);
+    e->lower = lowering_choose(&e->lowering, e->meter.loads, s->grid->rank);
     e->own = s->own.count;
     tell_rows(e, expert_layer);
-    TRY(dispatch_send(&e->dispatch, normed, c->weight_on_input ? e->factor : NULL, &arrivals));
-    meter_crossing(&e->meter, e->dispatch.crossed, e->dispatch.crossed_direct);
-
-    watch_enter(WATCH_EXPERTS, layer);
-    start = clock_now();
-    batch.x = arrivals;
-    batch.out = matrix_top(e->results, arrivals.rows);
-    TRY(multiply_arrivals(e, s, layer, batch));
-    spent = clock_now() - start;
-    e->dispatch.note = spent < INT32_MAX ? (int32_t)spent : INT32_MAX;
-
-    watch_enter(WATCH_COMBINE, layer);
-    TRY(dispatch_return(&e->dispatch, matrix_top(e->results, arrivals.rows), &combine.results));
-    combine.place = e->dispatch.backend_place;
-    return x.rows > 0 ? s->kernels->combine(s->kernels, &combine) : STATUS_OK;
+    return STATUS_OK;
 }
 
-/* A cohort's rows are here: their results, which go back. */
-static enum status multiply_cohort(struct experts *e, struct step *s, int layer, int cohort)
+static enum status send_cohort(struct experts *e, int layer, int cohort, struct matrix normed)
 {
-    const struct dispatch_fixed_cohort *part = &e->fixed.cohort[cohort];
-    struct expert_batch batch = {.out = matrix_rows(e->results, part->first, part->places),
-                                 .order = e->dispatch.backend_order,
-                                 .first = e->dispatch.backend_first,
-                                 .most = e->fixed.rows < part->places ? e->fixed.rows : part->places};
+    bool scaled = e->config->weight_on_input;
+
+    watch_enter(WATCH_DISPATCH, layer);
+    if (e->fixed.room > 0)
+        return dispatch_fixed_send(&e->fixed, cohort, e->config->layer[layer].expert_layer, normed, e->expert,
+                                   scaled ? e->weight : NULL);
+    return dispatch_send(&e->dispatch, cohort, normed, scaled ? e->factor : NULL);
+}
+
+/* Its rows are here; where they lie and results go. */
+static enum status receive_cohort(struct experts *e, int layer, int cohort, struct expert_batch *batch)
+{
+    const struct dispatch_fixed_cohort *fixed = &e->fixed.cohort[cohort];
+    const struct dispatch_cohort *counted = &e->dispatch.cohort[cohort];
 
     watch_enter(WATCH_EXPERTS, layer);
-    TRY(dispatch_fixed_arrive(&e->fixed, cohort, &batch.x));
+    *batch = (struct expert_batch){.order = e->dispatch.backend_order, .first = e->dispatch.backend_first};
+    if (e->fixed.room > 0) {
+        batch->out = matrix_rows(e->results, fixed->first, fixed->places);
+        batch->most = e->fixed.rows < fixed->places ? e->fixed.rows : fixed->places;
+        return dispatch_fixed_arrive(&e->fixed, cohort, &batch->x);
+    }
+    batch->out = matrix_rows(e->results, counted->first_arrival, counted->arriving);
+    batch->counted = e->dispatch.first;
+    batch->lower = e->lower;
+    return dispatch_arrive(&e->dispatch, cohort, &batch->x);
+}
+
+static enum status multiply_cohort(struct experts *e, struct step *s, int layer, int cohort,
+                                   struct expert_batch batch)
+{
+    int64_t start = clock_now();
+
     TRY(multiply_arrivals(e, s, layer, batch));
+    e->spent += clock_now() - start;
     watch_enter(WATCH_COMBINE, layer);
-    return dispatch_fixed_return(&e->fixed, cohort, batch.out);
+    if (e->fixed.room > 0)
+        return dispatch_fixed_return(&e->fixed, cohort, batch.out);
+    return dispatch_return(&e->dispatch, cohort, batch.out);
 }
 
 static enum status combine_cohort(struct experts *e, struct step *s, int cohort, struct matrix x,
                                   struct matrix shared)
 {
-    const struct dispatch_fixed_cohort *part = &e->fixed.cohort[cohort];
+    bool fixed = e->fixed.room > 0;
+    struct range own = fixed ? e->fixed.cohort[cohort].own : e->dispatch.cohort[cohort].own;
     int choices = e->config->choices;
-    const float *weight = e->weight + (ptrdiff_t)part->own.first * choices;
-    struct combine combine = {.x = matrix_rows(x, part->own.first, part->own.count),
-                              .place = part->place,
+    const float *weight = e->weight + (ptrdiff_t)own.first * choices;
+    struct combine combine = {.x = matrix_rows(x, own.first, own.count),
+                              .place =
+                                  fixed ? e->fixed.cohort[cohort].place : e->dispatch.cohort[cohort].place,
                               .weight = e->config->weight_on_input ? NULL : weight,
                               .choices = choices};
 
-    TRY(dispatch_fixed_returned(&e->fixed, cohort, &combine.results));
-    if (part->own.count == 0)
+    if (fixed)
+        TRY(dispatch_fixed_returned(&e->fixed, cohort, &combine.results));
+    else
+        TRY(dispatch_returned(&e->dispatch, cohort, &combine.results));
+    if (own.count == 0)
         return STATUS_OK;
     if (shared.rows > 0)
-        combine.shared = matrix_rows(shared, part->own.first, part->own.count);
+        combine.shared = matrix_rows(shared, own.first, own.count);
     return s->kernels->combine(s->kernels, &combine);
 }
 
-/* The same without the host. The first cohort's rows travel while the shared expert multiplies, those of each
- * other one while the experts multiply the one before. */
-static enum status forward_fixed(struct experts *e, struct step *s, int layer, struct matrix x,
-                                 struct matrix normed)
-{
-    const struct config *c = e->config;
-    const float *scale = c->weight_on_input ? e->weight : NULL;
-    bool local = s->grid->tensor == 1; /* else a shared expert has exchanges too, and they take turns */
-    struct matrix shared;
+/* -- a layer --- */
 
-    if (!local)
-        TRY(add_shared(e, s, layer, normed, &shared));
-    watch_enter(WATCH_DISPATCH, layer);
-    for (int i = 0; i < e->fixed.cohorts; i++)
-        TRY(dispatch_fixed_send(&e->fixed, i, c->layer[layer].expert_layer, normed, e->expert, scale));
-    if (local)
-        TRY(add_shared(e, s, layer, normed, &shared));
-    for (int i = 0; i < e->fixed.cohorts; i++)
-        TRY(multiply_cohort(e, s, layer, i));
-    for (int i = 0; i < e->fixed.cohorts; i++)
-        TRY(combine_cohort(e, s, i, x, shared));
+/* What all ranks did in it, where the host knows. */
+static void note_layer(struct experts *e)
+{
+    if (e->fixed.room > 0)
+        return;
+    e->dispatch.note = e->spent < INT32_MAX ? (int32_t)e->spent : INT32_MAX;
+    meter_crossing(&e->meter, e->dispatch.crossed, e->dispatch.crossed_direct);
+}
+
+static enum status send_cohorts(struct experts *e, int layer, int first, int end, struct matrix normed)
+{
+    for (int i = first; i < end; i++)
+        TRY(send_cohort(e, layer, i, normed));
     return STATUS_OK;
+}
+
+/* All before the first cohort's rows are multiplied, which are here at the end, and the shared expert, while
+ * which they travel where the comm can. Exchanges inside the group never go beside those of all ranks, as no
+ * rank could tell in which order another one's device takes them: so where the shared expert has such
+ * exchanges, what it does between them goes beside the first cohort's rows, and the second's leave behind. */
+static enum status begin_layer(struct experts *e, struct step *s, int layer, struct matrix normed,
+                               struct matrix *shared, struct expert_batch *first)
+{
+    bool beside = e->dispatch.beside && s->grid->rows->exchange_begin;
+    bool turns = s->grid->tensor > 1 && e->config->shared_width > 0;
+    int cohorts = cohorts_of(e), early = beside && turns ? 1 : cohorts;
+
+    TRY(gather_shared(e, s, layer, normed));
+    if (!beside) {
+        TRY(widen_shared(e, s, layer));
+        TRY(narrow_shared(e, s, layer, shared));
+    }
+    TRY(plan_layer(e, s, layer));
+    TRY(send_cohorts(e, layer, 0, early, normed));
+    if (beside)
+        TRY(widen_shared(e, s, layer));
+    if (beside && !turns)
+        TRY(narrow_shared(e, s, layer, shared));
+    TRY(receive_cohort(e, layer, 0, first));
+    if (beside && turns)
+        TRY(narrow_shared(e, s, layer, shared));
+    return send_cohorts(e, layer, early, cohorts, normed);
 }
 
 enum status experts_forward(struct experts *e, struct step *s, int layer, struct matrix x,
                             struct matrix normed)
 {
+    struct matrix shared = {0};
+    struct expert_batch batch;
+
     watch_enter(WATCH_ROUTE, layer);
     TRY(choose(e, s, layer, normed));
-    if (e->fixed.room > 0)
-        return forward_fixed(e, s, layer, x, normed);
-    return forward_counted(e, s, layer, x, normed);
+    TRY(begin_layer(e, s, layer, normed, &shared, &batch));
+    TRY(multiply_cohort(e, s, layer, 0, batch));
+    for (int i = 1; i < cohorts_of(e); i++) {
+        TRY(receive_cohort(e, layer, i, &batch));
+        TRY(multiply_cohort(e, s, layer, i, batch));
+    }
+    note_layer(e);
+    for (int i = 0; i < cohorts_of(e); i++)
+        TRY(combine_cohort(e, s, i, x, shared));
+    return STATUS_OK;
 }

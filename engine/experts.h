@@ -20,7 +20,8 @@
 struct experts_ways {
     enum dispatch_way dispatch;
     const int32_t *rank_node; /* [P] node of each rank, equal for ranks of one node; NULL: all on one */
-    bool beside;              /* rows of small batches travel beside what else there is to multiply */
+    bool halves;              /* steps with rows enough go to experts in two halves, the rows of one beside
+                                 the work for the other */
     bool fixed;               /* tests: small batches go in fixed places on any backend */
 };
 
@@ -32,13 +33,18 @@ struct experts {
     struct dispatch_fixed fixed; /* the way of small batches where the host shall not wait */
     struct block shared;         /* the shared expert; unused without one */
     struct matrix logits;        /* [own rows, E] */
-    int32_t *expert;             /* [own rows, k] backend memory */
-    float *weight;               /* [own rows, k] backend memory */
+    int32_t *expert;             /* [own rows, k] backend memory, and behind all it has room for ... */
+    float *weight;               /* [own rows, k] */
     int32_t *chosen;             /* expert, and ... */
     float *factor;               /* ... weight in host memory, as far as the host needs them */
     int own;                     /* rows of `chosen` */
     struct matrix results;       /* [arrivals, D] */
     struct matrix scratch;       /* [arrivals, 2F] */
+    bool halves;                 /* steps with rows enough are two cohorts */
+    bool lower;                  /* of this layer: batches go at lower precision */
+    int64_t spent;               /* nanoseconds of this rank's experts in it */
+    int64_t halved;              /* steps so far in halves, and ... */
+    int64_t halved_planned;      /* ... those of them that the host planned */
     struct meter meter;
     struct lowering lowering; /* opened apart; zero: off */
     struct load *load;        /* where counts go as well; NULL: nowhere */

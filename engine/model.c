@@ -23,7 +23,7 @@ void model_message_bytes(const struct config *c, const struct grid *g, const str
 
     most = larger(rows * choices * row_bytes, head_message_bytes(c));
     most = larger(most, (size_t)limits->wanted * row_bytes);
-    most = larger(most, (size_t)g->ranks * ((size_t)p->experts + 1) * sizeof(int32_t));
+    most = larger(most, (size_t)g->ranks * (DISPATCH_COHORTS * (size_t)p->experts + 1) * sizeof(int32_t));
     most = larger(most, (size_t)p->slots * sizeof(int32_t));
     if (dispatch_wants_nodes(limits->ways.dispatch, limits->ways.rank_node, c->choices))
         most = larger(most, node_once_message_bytes(g->ranks, limits->rows, c->choices));

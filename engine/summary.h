@@ -38,8 +38,9 @@ struct summary {
     double waits;           /* of rank 0's host for its backend, in a layer of a step that only decodes */
     const int64_t
         *decoded;   /* [RECORDING_AGAIN + 1] steps that only decoded, as recorder has them; not owned */
-    int64_t halved; /* steps whose rows went to experts as two cohorts */
-    uint64_t hash;  /* of all tokens: in input order, or request by request */
+    int64_t halved; /* steps whose rows went to experts as two cohorts, and ... */
+    int64_t halved_planned;        /* ... those of them that the host planned: batches of prompts */
+    uint64_t hash;                 /* of all tokens: in input order, or request by request */
     int64_t loose_products;        /* kernels->loose_products, then of all ranks: 0: the law held */
     const struct balance *balance; /* not owned; NULL: nothing is said of experts */
 };

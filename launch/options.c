@@ -402,9 +402,6 @@ static enum status check_overlap(const struct options *o)
             STATUS_USAGE,
             "--enable-dbo is for rows that NCCL takes straight to their experts, but --dispatch is %s",
             o->dispatch == DISPATCH_LSA ? "lsa" : "node-once");
-    if (counting_option(o))
-        return FAIL(STATUS_USAGE, "--enable-dbo has no effect with %s, which needs all counts in every step",
-                    counting_option(o));
     return STATUS_OK;
 }
 

@@ -254,7 +254,7 @@ struct engine_options session_engine(const struct options *o, const struct envir
                                    .eager = o->enforce_eager,
                                    .exchange = (enum comm_device_way)o->device_exchange,
                                    .ways.dispatch = (enum dispatch_way)o->dispatch,
-                                   .ways.beside = o->enable_dbo,
+                                   .ways.halves = o->enable_dbo,
                                    .placement_file = o->balancer.placement,
                                    .share_experts = o->balancer.share};
 }

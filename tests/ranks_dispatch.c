@@ -181,17 +181,17 @@ static float factor(int expert)
 }
 
 /* Groups cover all arrivals once; within a slot rows stand by source rank and row. */
-static bool grouped(const struct dispatch *d, const struct shape *s, struct matrix arrivals)
+static bool grouped(const struct dispatch *d, const struct shape *s, int arriving, struct matrix arrivals)
 {
     int local = s->placement.rank_first[ranks_rank + 1] - s->placement.rank_first[ranks_rank];
     bool seen[MAX_ROWS * MAX_CHOICES] = {false};
-    bool good = d->first[0] == 0 && d->first[local] == d->arriving && arrivals.rows == d->arriving;
+    bool good = d->first[0] == 0 && d->first[local] == arriving && arrivals.rows == arriving;
 
     for (int slot = 0; good && slot < local; slot++) {
         for (int i = d->first[slot]; good && i < d->first[slot + 1]; i++) {
             int row = d->order[i];
 
-            good = row >= 0 && row < d->arriving && !seen[row];
+            good = row >= 0 && row < arriving && !seen[row];
             if (good)
                 seen[row] = true;
             if (good && !s->scaled && i > d->first[slot])
@@ -207,8 +207,12 @@ static bool counted(const struct dispatch *d, const struct shape *s, int layer)
 {
     const struct placement *p = &s->placement;
     int32_t mine[MAX_SLOTS] = {0};
-    bool good = d->sent == s->rows * s->choices;
+    int sent = 0;
+    bool good = true;
 
+    for (int c = 0; c < d->cohorts; c++)
+        sent += d->cohort[c].sent;
+    good &= sent == s->rows * s->choices;
     for (int i = 0; i < s->rows * s->choices; i++)
         mine[s->expert[i]]++;
     for (int e = 0; e < p->experts; e++)
@@ -249,11 +253,13 @@ static void multiply(const struct dispatch *d, const struct shape *s, struct mat
     }
 }
 
-static bool returned_to_choices(const struct dispatch *d, const struct shape *s, struct matrix returned)
+static bool returned_to_choices(const struct dispatch *d, const struct shape *s,
+                                const struct dispatch_cohort *cohort, struct matrix returned)
 {
-    bool good = returned.rows == d->sent;
+    int begin = cohort->own.first * s->choices, end = begin + cohort->own.count * s->choices;
+    bool good = returned.rows == cohort->sent;
 
-    for (int i = 0; good && i < s->rows * s->choices; i++) {
+    for (int i = begin; good && i < end; i++) {
         int t = i / s->choices;
 
         good = d->place[i] >= 0 && d->place[i] < returned.rows;
@@ -267,21 +273,19 @@ static bool returned_to_choices(const struct dispatch *d, const struct shape *s,
     return good;
 }
 
-/* Each row crosses once to each other node that has one of its choices; and that is what the comm was given.
- */
-static bool crossed_once(const struct dispatch *d, const struct shape *s, const struct counting *c)
+/* Rows of a cohort that go to other nodes, and their choices that are there. */
+static void add_crossings(const struct dispatch *d, const struct shape *s, const struct dispatch_cohort *c,
+                          int64_t *sums)
 {
     const struct placement *p = &s->placement;
     int32_t rank_of[MAX_ROWS * MAX_CHOICES]; /* of each place */
-    int64_t sums[2] = {0};
-    size_t mine;
     int sent = 0;
 
     for (int to = 0; to < ranks_size; to++)
         for (int slot = p->rank_first[to]; slot < p->rank_first[to + 1]; slot++)
-            for (int i = 0; i < d->counts[(ptrdiff_t)ranks_rank * p->slots + slot]; i++)
+            for (int i = 0; i < c->counts[(ptrdiff_t)ranks_rank * p->slots + slot]; i++)
                 rank_of[sent++] = to;
-    for (int t = 0; t < s->rows; t++) {
+    for (int t = c->own.first; t < c->own.first + c->own.count; t++) {
         bool there[MAX_RANKS] = {false};
 
         for (int k = 0; k < s->choices; k++) {
@@ -294,8 +298,19 @@ static bool crossed_once(const struct dispatch *d, const struct shape *s, const 
             there[node] = true;
         }
     }
+}
+
+/* Each row crosses once to each other node that has one of its choices; and that is what the comm was given.
+ */
+static bool crossed_once(const struct dispatch *d, const struct shape *s, const struct counting *c)
+{
+    int64_t sums[2] = {0};
+    size_t mine;
+
+    for (int i = 0; i < d->cohorts; i++)
+        add_crossings(d, s, &d->cohort[i], sums);
     mine = (size_t)sums[0] * (size_t)s->width * sizeof(float);
-    assert_ok(c->inner->reduce(c->inner, COMM_SUM, sums, 2));
+    MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD); /* no call of the comm */
     return c->bytes == mine && sums[0] == d->crossed && sums[1] == d->crossed_direct;
 }
 
@@ -307,22 +322,61 @@ struct kept {
 
 static void keep(struct kept *k, const struct dispatch *d, struct matrix arrivals)
 {
+    size_t arriving = (size_t)arrivals.rows;
+
     memset(k, 0, sizeof *k);
-    memcpy(k->order, d->order, (size_t)d->arriving * sizeof *d->order);
+    memcpy(k->order, d->order, arriving * sizeof *d->order);
     memcpy(k->first, d->first, ((size_t)d->local_slots + 1) * sizeof *d->first);
-    if (d->arriving > 0)
-        memcpy(k->arrivals, arrivals.data, (size_t)d->arriving * (size_t)d->width * sizeof(float));
+    if (arriving > 0)
+        memcpy(k->arrivals, arrivals.data, arriving * (size_t)d->width * sizeof(float));
+}
+
+/* Both cohorts together are what was planned, and each has its part of every slot's rows but for one row. */
+static bool halved(const struct dispatch *d, const struct shape *s, int layer)
+{
+    const struct placement *p = &s->placement;
+    bool good = true;
+
+    for (int r = 0; r < ranks_size; r++)
+        for (int slot = 0; slot < p->slots; slot++) {
+            ptrdiff_t at = (ptrdiff_t)r * p->slots + slot;
+            int expert = p->expert[layer * p->slots + slot];
+            int64_t both = d->counts[at], one = d->cohort[0].counts[at], all, half = 0;
+
+            if (d->cohorts == 1 || expert < 0)
+                continue;
+            for (int other = 0; other < p->slots; other++)
+                if (p->expert[layer * p->slots + other] == expert)
+                    half += d->cohort[0].counts[(ptrdiff_t)r * p->slots + other];
+            all = d->wanted[(ptrdiff_t)r * p->experts + expert];
+            good &= one + d->cohort[1].counts[at] == both && one >= 0 && one <= both;
+            good &= all == 0 || ((one - 1) * all < both * half && both * half < (one + 1) * all);
+        }
+    return good;
+}
+
+/* The rows of a cohort that have arrived: multiplied and on their way back. */
+static void answer_cohort(struct dispatch *d, const struct shape *s, int cohort, struct kept *kept)
+{
+    static float results[DISPATCH_COHORTS][MAX_ROWS * MAX_CHOICES * MAX_WIDTH];
+    struct matrix arrivals;
+
+    assert_all_ok(dispatch_arrive(d, cohort, &arrivals));
+    assert_all(grouped(d, s, d->cohort[cohort].arriving, arrivals));
+    keep(kept, d, arrivals);
+    multiply(d, s, arrivals, results[cohort]);
+    assert_all_ok(
+        dispatch_return(d, cohort, (struct matrix){results[cohort], arrivals.rows, s->width, s->width}));
 }
 
 static void one_dispatch(struct comm *world, struct kernels *kernels)
 {
-    static struct kept kept[2];
+    static struct kept kept[2][DISPATCH_COHORTS];
     static struct shape s;
-    static float results[MAX_ROWS * MAX_CHOICES * MAX_WIDTH];
     struct grid g;
     struct dispatch d;
     struct counting counting = {.table = *world, .inner = world, .rank_node = s.rank_node};
-    struct matrix x = {.data = s.x, .stride = MAX_WIDTH}, arrivals, returned;
+    struct matrix x = {.data = s.x, .stride = MAX_WIDTH}, returned;
     struct node_once *once;
 
     fresh();
@@ -333,6 +387,10 @@ static void one_dispatch(struct comm *world, struct kernels *kernels)
     counting.table.exchange = exchange_counted;
     g.rows = &counting.table;
     d.rank_node = s.rank_node;
+    d.cohorts = 1 + below(&common, DISPATCH_COHORTS);
+    d.policy = below(&common, 2) ? REPLICAS_FLOW : REPLICAS_EVEN;
+    if (below(&common, 2))
+        assert_ok(replicas_open(&d.replicas, &arena, &s.placement, s.rank_node));
     assert_ok(dispatch_by_nodes(&d, &arena, &s.placement));
     once = d.once;
     for (int again = 0; again < 2; again++) {
@@ -340,17 +398,18 @@ static void one_dispatch(struct comm *world, struct kernels *kernels)
         d.once = again ? once : NULL;
         d.note = 100 + ranks_rank;
         assert_all_ok(dispatch_plan(&d, &s.placement, 1, s.expert, s.rows, s.choices));
-        assert_all(counted(&d, &s, 1));
-        assert_all_ok(dispatch_send(&d, x, s.scaled ? s.scale : NULL, &arrivals));
+        assert_all(counted(&d, &s, 1) && halved(&d, &s, 1));
+        for (int i = 0; i < d.cohorts; i++)
+            assert_all_ok(dispatch_send(&d, i, x, s.scaled ? s.scale : NULL));
         assert_all(again == 0 || crossed_once(&d, &s, &counting));
-        assert_all(grouped(&d, &s, arrivals));
-        keep(&kept[again], &d, arrivals);
-        multiply(&d, &s, arrivals, results);
-        assert_all_ok(
-            dispatch_return(&d, (struct matrix){results, arrivals.rows, s.width, s.width}, &returned));
-        assert_all(returned_to_choices(&d, &s, returned));
+        for (int i = 0; i < d.cohorts; i++)
+            answer_cohort(&d, &s, i, &kept[again][i]);
+        for (int i = 0; i < d.cohorts; i++) {
+            assert_all_ok(dispatch_returned(&d, i, &returned));
+            assert_all(returned_to_choices(&d, &s, &d.cohort[i], returned));
+        }
     }
-    assert_all(memcmp(&kept[0], &kept[1], sizeof kept[0]) == 0);
+    assert_all(memcmp(kept[0], kept[1], sizeof kept[0][0] * (size_t)d.cohorts) == 0);
     dispatch_close(&d);
 }
 
@@ -422,7 +481,7 @@ static enum status send_far(struct comm *world, struct kernels *kernels, int sto
     int32_t far = 2 * ((ranks_rank + 2) % ranks_size), expert[] = {far, far + 1}, rank_node[MAX_RANKS];
     float row[4] = {0};
     struct counting counting = {.table = *world, .inner = world, .rank_node = rank_node, .stop_at = stop_at};
-    struct matrix x = {.data = row, .rows = 1, .columns = 4, .stride = 4}, arrivals;
+    struct matrix x = {.data = row, .rows = 1, .columns = 4, .stride = 4};
     struct placement p;
     struct dispatch d;
     struct grid g;
@@ -440,7 +499,7 @@ static enum status send_far(struct comm *world, struct kernels *kernels, int sto
     for (int layer = 0; layer < ROUNDS; layer++) {
         watch_enter(WATCH_DISPATCH, layer);
         TRY(dispatch_plan(&d, &p, 0, expert, 1, 2));
-        TRY(dispatch_send(&d, x, NULL, &arrivals));
+        TRY(dispatch_send(&d, 0, x, NULL));
     }
     return STATUS_OK;
 }

@@ -100,15 +100,17 @@ def balancer(program):
 
 
 def waits(program):
-    """In steps that only decode the host waits in no layer and sends nothing, but for what travels through its memory."""
+    """In steps that only decode the host waits in no layer and sends nothing, but for what travels through its memory; where it
+    plans, as for large batches, it waits once in a layer with experts, in halves too. Every second layer has experts."""
     lines = [{"id": i, "prompt_token_ids": [1, 2, 3 + i], "max_tokens": 9, "temperature": 0, "ignore_eos": True} for i in range(3)]
     with tempfile.TemporaryDirectory() as folder:
         stats = pathlib.Path(folder) / "stats.json"
         several = [(2, "random", ("--device-exchange", "host"), 0, 1)]
         if program.exchange == "nccl":
-            several += [(2, "random", (), 0, 0), (4, "lazy", ("-tp", "2"), 0, 0)]
+            several += [(2, "random", (), 0, 0), (4, "lazy", ("-tp", "2"), 0, 0),
+                        (2, "random", (*MOVING, "--eplb-dispatch", "flow", "--enable-dbo", "--enforce-eager"), 0.5, 0.5)]
         for ranks, order, options, least, most in ((1, "random", (), 0, 0), (1, "eager", MOVING, 0, 0), *several,
-                                                   (1, "lazy", (*MOVING, "--eplb-dispatch", "flow"), 0.5, 3)):
+                                                   (1, "lazy", (*MOVING, "--eplb-dispatch", "flow"), 0.5, 0.5)):
             program.tokens(ranks, GOLDEN / "llama4_b", lines, "--stats", stats, *options, order=order)
             found = json.loads(stats.read_text())["waits_per_layer"]
             if not least <= found <= most:
@@ -177,37 +179,54 @@ def halves(program):
     lines = changing_company()
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "stats.json"
-        for name, layouts in (("llama4_b", ((1, ()), (2, eager), (2, (*beside, *MOVING)), (4, (*beside, "-tp", "2")))),
-                              ("qwen3moe_b", ((1, ()), (4, (*beside, *MOVING))))):
+        routes = ("--trace", str(pathlib.Path(folder) / "trace"), "--trace-routes")
+        planned = (*beside, *MOVING, "--eplb-dispatch") # all counts in every step, as large batches need them
+        for name, layouts in (("llama4_b", ((1, ()), (2, eager), (2, (*beside, *MOVING)), (4, (*beside, "-tp", "2")),
+                                            (4, (*planned, "fewest", "-tp", "2")))),
+                              ("qwen3moe_b", ((1, ()), (4, (*beside, *MOVING)), (2, (*beside, *routes)), (4, (*planned, "flow"))))):
             for seed, (ranks, layout) in enumerate(layouts):
                 out = program.answers(ranks, GOLDEN / name, lines, "--exact", "--max-num-seqs", 5, "--stats", file, *layout, seed=seed,
-                                      order=("eager", "lazy", "random", "random")[seed])
+                                      order=("eager", "lazy", "random")[min(seed, 2)])
                 steps = (stats := json.loads(file.read_text()))["decode_steps"]
                 first = out if seed == 0 else first
                 if out != first:
                     fail(f"{name} on {ranks} ranks {layout}: other bytes than on one rank")
                 if (stats["halved_steps"] > 2) != (seed > 0) or stats["halved_steps"] > stats["steps"]:
                     fail(f"{name} on {ranks} ranks {layout}: {stats['halved_steps']} of {stats['steps']} steps in halves")
-                if (steps["replayed"] < 4) != ("--enforce-eager" in layout):
+                counting = {"--eplb-dispatch", "--trace-routes"} & set(layout)
+                if stats["halved_planned"] != (stats["halved_steps"] if counting else 0):
+                    fail(f"{name} on {ranks} ranks {layout}: of {stats['halved_steps']} halved steps {stats['halved_planned']} were planned")
+                if (steps["replayed"] < 4) != bool("--enforce-eager" in layout or counting):
                     fail(f"{name} on {ranks} ranks {layout}: decode steps {steps}")
                 if "--eplb-force" in layout and stats["balancer"]["placement_version"] < 3:
                     fail(f"{name} on {ranks} ranks {layout}: the balancer was to move experts, {stats['balancer']}")
                 print(f"  equal: {name} on {ranks} ranks {layout}, {stats['halved_steps']} of {stats['steps']} steps in halves, {steps}", flush=True)
     streams_of_exchanges(program)
+    shared_beside(program)
     for backend, options, words in (("cpu", (), "but --backend is cpu"),
                                     ("cuda", ("--device-exchange", "host"), "but --device-exchange is host"),
-                                    ("cuda", ("--dispatch", "node-once"), "but --dispatch is node-once"),
-                                    ("cuda", ("--eplb-dispatch", "flow"), "no effect with --eplb-dispatch flow")):
+                                    ("cuda", ("--dispatch", "node-once"), "but --dispatch is node-once")):
         command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", backend, "--enable-dbo", *options]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
         expect(f"refused: {words}", done.returncode == 64 and words in done.stderr.decode(), done.stderr.decode())
 
 
+def shared_beside(program):
+    """Without any option the shared expert, up to its first exchange, is queued before its stream waits for rows, in both ways."""
+    with tempfile.TemporaryDirectory() as folder:
+        routes = ("--trace", str(pathlib.Path(folder) / "trace"), "--trace-routes")
+        for more, products in (((), "multiply activate multiply"), (routes, "multiply activate multiply"), (("-tp", "2"), "multiply activate")):
+            code, told = start(program, 2, "cuda", ["HOSTGPU_TRACE=1"], ["-u", "HOSTGPU_TRACE"], more=more)
+            queued = re.sub("<.>", "", " ".join(re.findall(r"^hostgpu: stream 0 operation \d+: (.*)", told, re.M)))
+            expect(f"rows travel beside the shared expert {more[-1:]}", code == 0 and
+                   f" event record {products} event wait " in queued.split(" route ", 1)[1], told)
+
+
 def streams_of_exchanges(program):
-    """Rows travel on another stream than products with the option, and on the same one without it; so they do in a graph, of
+    """Rows travel on another stream than products with the option, and on the same one without it and a shared expert; so they do in a graph, of
     which the emulated device queues what was captured of a second stream on one of its own."""
     for options, wanted in ((("--enable-dbo", "--enforce-eager"), 2), (("--enable-dbo",), 3), ((), 1)):
-        command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda",
+        command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "qwen3moe_b"), "--backend", "cuda",
                    "--cuda-module", program.module, "--input", "jsonl", "--kv-cache-memory", "4M", *options]
         done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 5}\n', capture_output=True,
                               timeout=120, env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)

@@ -1,0 +1,22 @@
+/* beside.h - an exchange that may go beside what the backend does meanwhile
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * One life: begin, whatever has nothing to do with it, end, and what arrived may be read. Where the comm has
+ * one way only, or nothing is to be done meanwhile, all of it happens at the beginning. */
+#ifndef BESIDE_H
+#define BESIDE_H
+
+#include "comm/comm.h"
+
+struct beside {
+    const void *arrived; /* memory of the comm */
+    bool open;           /* begun and not yet ended */
+};
+
+/* As comm's exchange; `meanwhile` false: nothing will be done between. */
+enum status beside_begin(struct beside *b, struct comm *c, bool meanwhile, const void *mine,
+                         const size_t *bytes);
+enum status beside_end(struct beside *b, struct comm *c);
+
+#endif
