@@ -112,7 +112,8 @@ static enum status plan_load(struct budget *b, struct trial *t, int64_t *pages)
 
     if (e->config.expert_layers > 0)
         r->slots = e->placement.rank_first[e->grid.rank + 1] - e->placement.rank_first[e->grid.rank];
-    TRY(weights_plan(&r->weights, &e->config, &e->grid, &e->placement, &e->tensors, b->place.real));
+    TRY(weights_plan(&r->weights, &r->shared, &e->config, &e->grid, &e->placement, &e->tensors,
+                     b->place.real));
     plan_exchanges(r, e, &b->place);
     taken = r->weights + r->exchanges + r->backend;
     TRY(engine_buffer_bytes(e, b->place.real, &r->reserved));

@@ -16,6 +16,7 @@
 /* Bytes on one rank. */
 struct budget_rank {
     size_t weights;
+    size_t shared;    /* of the weights: experts that lie in shared memory of the node */
     size_t cache;     /* keys and values */
     size_t buffers;   /* of a step, in the backend's memory */
     size_t exchanges; /* of the comms, shared with the node or not */

@@ -259,14 +259,16 @@ enum status engine_share_check(const struct engine_options *o, const struct kern
 
 /* Alone: may this rank share, and how much does it give? */
 static enum status plan_share(const struct engine *e, const struct comm *world, struct kernels *k,
-                              size_t *bytes)
+                              size_t *shared)
 {
+    size_t bytes;
+
     if (!world->share)
         return FAIL(
             STATUS_UNAVAILABLE,
             "--share-experts: exchanges by %s have no shared memory; leave it out, or add --comm shared",
             world->kind);
-    return weights_part_plan(bytes, &e->config, &e->grid, &e->placement, &e->tensors, k);
+    return weights_plan(&bytes, shared, &e->config, &e->grid, &e->placement, &e->tensors, k);
 }
 
 enum status engine_share(struct engine *e, struct comm *world, struct kernels *k)

@@ -414,7 +414,7 @@ static enum status count_all(struct walk *walk, struct roles *roles, const struc
     return walk_all(walk);
 }
 
-enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,
+enum status weights_plan(size_t *bytes, size_t *shared, const struct config *c, const struct grid *g,
                          const struct placement *p, const struct tensor_set *set, struct kernels *k)
 {
     struct weights w = {.kernels = k};
@@ -423,8 +423,10 @@ enum status weights_plan(size_t *bytes, const struct config *c, const struct gri
     struct roles roles;
     enum status status = count_all(&walk, &roles, set);
 
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         *bytes = reader.taken;
+        *shared = w.node.bytes;
+    }
     arena_close(&w.arena);
     return status;
 }
@@ -440,21 +442,6 @@ enum status weights_slot_plan(struct weights_slot *slot, const struct config *c,
 
     if (status == STATUS_OK)
         *slot = largest_slot(&walk);
-    arena_close(&w.arena);
-    return status;
-}
-
-enum status weights_part_plan(size_t *bytes, const struct config *c, const struct grid *g,
-                              const struct placement *p, const struct tensor_set *set, struct kernels *k)
-{
-    struct weights w = {.kernels = k};
-    struct weights_reader reader = {.kernels = k};
-    struct walk walk = {.config = c, .grid = g, .placement = p, .weights = &w, .reader = &reader};
-    struct roles roles;
-    enum status status = count_all(&walk, &roles, set);
-
-    if (status == STATUS_OK)
-        *bytes = w.node.bytes;
     arena_close(&w.arena);
     return status;
 }

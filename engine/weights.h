@@ -63,9 +63,10 @@ enum status weights_share(struct weights *w, const struct config *c, const struc
 /* The key-value heads that part `part` of the group needs for its query heads. */
 struct range weights_kv_heads(const struct config *c, const struct grid *g, int part);
 
-/* Bytes that weights_open will take on this rank, from tensor headers alone; those of experts that ranks
- * share with it. */
-enum status weights_plan(size_t *bytes, const struct config *c, const struct grid *g,
+/* Bytes that weights_open will take on this rank, from tensor headers alone, and those of them that this rank
+ * gives as shared memory of its node. STATUS_USAGE: layers differ in the size of their experts, and some
+ * would have to come from other nodes into shared memory. */
+enum status weights_plan(size_t *bytes, size_t *shared, const struct config *c, const struct grid *g,
                          const struct placement *p, const struct tensor_set *set, struct kernels *k);
 
 /* One slot of an expert, of any rank. */
@@ -76,11 +77,6 @@ struct weights_slot {
 
 /* From tensor headers alone, as weights_plan. */
 enum status weights_slot_plan(struct weights_slot *slot, const struct config *c, const struct grid *g,
-                              const struct placement *p, const struct tensor_set *set, struct kernels *k);
-
-/* Where ranks share experts: bytes of shared memory that this one gives. As weights_plan. STATUS_USAGE:
- * layers differ in the size of their experts, and some would have to come from other nodes. */
-enum status weights_part_plan(size_t *bytes, const struct config *c, const struct grid *g,
                               const struct placement *p, const struct tensor_set *set, struct kernels *k);
 
 /* Reads and prepares everything this rank holds. Missing tensors, wrong shapes and formats are named with

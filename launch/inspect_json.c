@@ -50,10 +50,10 @@ static void print_model(FILE *out, const struct inspect_report *r)
 static void print_rank(FILE *out, const struct budget_rank *r, int rank)
 {
     fprintf(out,
-            "%s{\"rank\":%d,\"slots\":%d,\"weights\":%zu,\"cache\":%zu,\"buffers\":%zu,"
+            "%s{\"rank\":%d,\"slots\":%d,\"weights\":%zu,\"shared\":%zu,\"cache\":%zu,\"buffers\":%zu,"
             "\"exchanges\":%zu,\"backend\":%zu,\"tables\":%zu,\"together\":%zu,\"host\":%zu}",
-            rank ? "," : "", rank, r->slots, r->weights, r->cache, r->buffers, r->exchanges, r->backend,
-            r->tables, budget_total(r), r->host);
+            rank ? "," : "", rank, r->slots, r->weights, r->shared, r->cache, r->buffers, r->exchanges,
+            r->backend, r->tables, budget_total(r), r->host);
 }
 
 /* Only what helps is named. */

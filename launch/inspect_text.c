@@ -237,6 +237,25 @@ static void print_ranks(FILE *out, const struct budget *b)
     }
 }
 
+/* Ranks lie on the machines in order; the one whose ranks share most. */
+static void print_shared(FILE *out, const struct budget *b)
+{
+    int machine = (b->options.ranks + b->place.nodes - 1) / b->place.nodes;
+    char size[SIZE_BYTES];
+    size_t most = 0;
+
+    for (int first = 0; first < b->options.ranks; first += machine) {
+        size_t together = 0;
+
+        for (int r = first; r < first + machine && r < b->options.ranks; r++)
+            together += b->rank[r].shared;
+        most = together > most ? together : most;
+    }
+    if (most > 0)
+        fprintf(out, "  shared      %s of the weights are experts in /dev/shm, on the fullest node\n",
+                size_text(size, most));
+}
+
 static void print_plan(FILE *out, const struct inspect_plan *p)
 {
     const struct budget *b = &p->budget;
@@ -253,6 +272,7 @@ static void print_plan(FILE *out, const struct inspect_plan *p)
             b->copies == 1 ? "y" : "ies");
     print_cache(out, b);
     print_ranks(out, b);
+    print_shared(out, b);
     print_verdict(out, p);
 }
 

@@ -197,7 +197,7 @@ static void test_what_is_planned_is_taken_and_codes_stay_codes(void **state)
     (void)state;
     for (int d = 0; d < 3; d++)
         for (int rank = 0; rank < 3; rank++) {
-            size_t plan = 0;
+            size_t plan = 0, given;
             struct held h;
 
             held_open(&h, directories[d], directories[d], 3, 3, rank);
@@ -206,7 +206,7 @@ static void test_what_is_planned_is_taken_and_codes_stay_codes(void **state)
             real_alloc = h.kernels->alloc;
             h.kernels->alloc = counted_alloc;
             taken = 0;
-            held_must(weights_plan(&plan, &h.config, &h.grid, &h.placement, &h.set, h.kernels));
+            held_must(weights_plan(&plan, &given, &h.config, &h.grid, &h.placement, &h.set, h.kernels));
             assert_int_equal(taken, 0);
             held_must(held_load(&h));
             assert_int_equal(taken, plan);

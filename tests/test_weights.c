@@ -102,10 +102,10 @@ static void expect_split(const char *directory, int ranks, int tensor)
     for (int rank = 0; rank < ranks; rank++) {
         const struct weights *w;
         struct held h;
-        size_t plan;
+        size_t plan, given;
 
         held_open(&h, directory, directory, ranks, tensor, rank);
-        held_must(weights_plan(&plan, &h.config, &h.grid, &h.placement, &h.set, h.kernels));
+        held_must(weights_plan(&plan, &given, &h.config, &h.grid, &h.placement, &h.set, h.kernels));
         assert_int_equal(held_allocated, 0);
         held_must(held_load(&h));
         w = &h.weights;

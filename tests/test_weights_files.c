@@ -193,14 +193,14 @@ static void write_altered(const char *gone, const char *extra, enum dtype dtype,
 static void expect_refused(const char *words)
 {
     struct held h;
-    size_t plan = 7;
+    size_t plan = 7, given = 0;
 
     held_open(&h, HELD_A, scratch, 2, 1, 1);
     assert_int_equal(held_load(&h), STATUS_BAD_INPUT);
     if (!strstr(status_text(), words) || !strstr(status_text(), "model.safetensors: tensor "))
         fail_msg("\"%s\" does not say \"%s\"", status_text(), words);
     assert_int_equal(held_allocated, 0);
-    assert_int_equal(weights_plan(&plan, &h.config, &h.grid, &h.placement, &h.set, h.kernels),
+    assert_int_equal(weights_plan(&plan, &given, &h.config, &h.grid, &h.placement, &h.set, h.kernels),
                      STATUS_BAD_INPUT);
     assert_int_equal(plan, 7);
     held_close(&h);

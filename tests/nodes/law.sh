@@ -70,7 +70,8 @@ over_nodes() {
     "$here/nodes.sh" "$lab" up 2
     generate "$work/requests" "$work/wanted" "$binary" generate --model "$root/models/demo" "${both[@]}"
     for layout in '' '-tp 2' '-tp 4' '--comm mpi' '--comm shared' '--expert-parallel-size 2' \
-        '--enable-eplb --eplb-force --num-redundant-experts 6' '--enable-eplb --eplb-force --comm mpi --dispatch node-once'; do
+        '--enable-eplb --eplb-force --num-redundant-experts 6' '--share-experts --enable-eplb --eplb-force --num-redundant-experts 6' \
+        '--enable-eplb --eplb-force --comm mpi --dispatch node-once'; do
         # shellcheck disable=SC2086 # a layout is some words
         generate "$work/requests" "$work/found" timeout -k 5 120 "$here/nodes.sh" "$lab" mpirun 2 "$binary" generate \
             --model "$root/models/demo" "${both[@]}" $layout

@@ -122,6 +122,11 @@ def numbers(program):
     expect("ranks may be listed in every way", counts == [[1, 2, 3]] * 3)
     expect("both backends differ as their formats do", 1.9 < inspect(program, DEMO, "--backend", "reference")["plans"][0][
         "page_bytes"] / plan["page_bytes"] < 2.1)
+    shared = inspect(program, DEMO, "-r", 4, "--nodes", 2, "--share-experts")["plans"][0]["bytes"]
+    expect("the experts of a node lie in its shared memory, a half on each of two ranks, and the text says how much",
+           all(r["shared"] == shared[0]["shared"] for r in shared) and 0 < shared[0]["shared"] < shared[0]["weights"]
+           and f"  shared      {2 * shared[0]['shared'] / 2**20:.1f} MiB of the weights are experts in /dev/shm" in call(
+               program, "inspect", "-m", DEMO, "-r", 4, "--nodes", 2, "--share-experts")[0])
     weights = [sum(r["weights"] for r in inspect(program, DEMO, "-r", 4, "--enable-eplb", *more)["plans"][0]["bytes"])
                for more in ((), ("--num-redundant-experts", 16), ("--share-experts",),
                             ("--share-experts", "--num-redundant-experts", 16),
