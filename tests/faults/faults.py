@@ -427,6 +427,42 @@ def balancer(program):
             path.write_text(text)
             refused((65,), "--enable-eplb", "--expert-placement", path, words=(word,))
         refused((74,), "--enable-eplb", "--expert-placement", "/nowhere/placement.json", words=("/nowhere/placement.json",))
+    refused((64,), "--share-experts", "--backend", "cuda", words=("--backend is cuda",))
+    two_sizes(program)
+
+
+def widen_layer(path, part):
+    """Rewrites a safetensors file so that tensors with `part` in their name are F32 instead of BF16; the numbers stay."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header, body, out = json.loads(data[8:8 + size]), data[8 + size:], b""
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, end = entry["data_offsets"]
+        numbers = body[first:end]
+        if part in name and entry["dtype"] == "BF16":
+            numbers = b"".join(b"\0\0" + numbers[i:i + 2] for i in range(0, len(numbers), 2))
+            entry["dtype"] = "F32"
+        entry["data_offsets"] = [len(out), len(out) + len(numbers)]
+        out += numbers
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + out)
+
+
+def two_sizes(program):
+    """Experts of two sizes are shared inside a node, also on the move; between nodes they stay where they are or are refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = copy_model(GOLDEN / "olmoe", folder)
+        wide = next(model.glob("*.safetensors"))
+        widen_layer(wide, "layers.1.mlp.experts")
+        prompt = json.dumps({"id": 0, "prompt_token_ids": [3, 1, 4, 1, 5], "logprobs": 2, "max_tokens": 9, "ignore_eos": True}).encode()
+        options = ("generate", "--model", model, "--input", "jsonl", "--no-stream", "--temperature", 0)
+        forced = ("--share-experts", "--enable-eplb", "--eplb-force")
+        wanted = program.answers(1, *options, stdin=prompt)
+        for layout in (forced, (*forced[:2], "--node-size", 2, "--eplb-step-interval", 0)):
+            expect_equal(f"two sizes, {layout}", program.answers(4, *options, *layout, stdin=prompt), wanted)
+        expect_failure(program.run(4, *options, *forced, "--node-size", 2, stdin=prompt), (64,), "differ in the size")
 
 
 def processor_seconds(run, ranks):
