@@ -1,4 +1,4 @@
-/* beside.c - an exchange that may go beside what the backend does meanwhile
+/* beside.c - exchanges that may go beside what the backend does meanwhile
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "comm/beside.h"
@@ -10,6 +10,20 @@ enum status beside_begin(struct beside *b, struct comm *c, bool meanwhile, const
     if (b->open)
         return c->exchange_begin(c, mine, bytes, &b->arrived);
     return c->exchange(c, mine, bytes, &b->arrived);
+}
+
+enum status beside_enter(struct beside *b, struct comm *c, bool meanwhile)
+{
+    b->open = meanwhile && c->aside;
+    return b->open ? c->aside(c) : STATUS_OK;
+}
+
+enum status beside_leave(struct beside *b, struct comm *c, const void *last, enum status failed)
+{
+    enum status back = b->open ? c->back(c, last) : STATUS_OK;
+
+    b->arrived = last;
+    return failed == STATUS_OK ? back : failed;
 }
 
 enum status beside_end(struct beside *b, struct comm *c)

@@ -1,4 +1,4 @@
-/* beside.h - an exchange that may go beside what the backend does meanwhile
+/* beside.h - exchanges that may go beside what the backend does meanwhile
  *
  * SPDX-License-Identifier: Apache-2.0
  *
@@ -13,6 +13,11 @@ struct beside {
     const void *arrived; /* memory of the comm */
     bool open;           /* begun and not yet ended */
 };
+
+/* For several exchanges with work between them: all that is asked of the comm and its backend from enter to
+ * leave goes beside. `last`: what the last exchange brought; `failed`: what all of it came to. */
+enum status beside_enter(struct beside *b, struct comm *c, bool meanwhile);
+enum status beside_leave(struct beside *b, struct comm *c, const void *last, enum status failed);
 
 /* As comm's exchange; `meanwhile` false: nothing will be done between. */
 enum status beside_begin(struct beside *b, struct comm *c, bool meanwhile, const void *mine,

@@ -49,10 +49,16 @@ struct comm {
     /* As exchange, beside what is queued meanwhile on a backend whose memory is apart: begin comes behind all
      * that was queued before, and *arrivals can be read by what is queued after its end. Until then `mine`
      * stays as it is. Other calls may begin between the two, which count for how long arrivals stay valid.
-     * NULL, both: the comm has one way only. */
+     * NULL, all four: the comm has one way only. */
     enum status (*exchange_begin)(struct comm *c, const void *mine, const size_t *bytes,
                                   const void **arrivals);
     enum status (*exchange_end)(struct comm *c, const void *arrivals);
+
+    /* For several exchanges with work of the backend between them: all that is asked of both from aside to
+     * back goes beside what is queued meanwhile, in its own order, behind all that was queued before. Given
+     * to exchange_end, the arrivals of the last exchange stand for all of it. back, after failures too. */
+    enum status (*aside)(struct comm *c);
+    enum status (*back)(struct comm *c, const void *arrivals);
 
     /* `bytes` of zeroed memory of this rank that all ranks of its node see; part [size]: where each rank's
      * is, NULL for ranks of other nodes. A node counts as several of `node_limit` ranks each; 0: it does not.

@@ -70,6 +70,16 @@ static void note_peer(const struct nccl *n, struct comm_nccl_call *call, int ran
     call->peers++;
 }
 
+/* Which of arrived; PARTS: none. */
+static int part_of(const struct nccl *n, const void *arrivals)
+{
+    int part = 0;
+
+    while (part < PARTS && n->arrived[part] != arrivals)
+        part++;
+    return part;
+}
+
 static char *next_arrivals(struct nccl *n)
 {
     char *to = n->arrived[n->next];
@@ -212,26 +222,37 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
     return send_pairs(n, "exchange", mine, to, n->layout.send_at);
 }
 
+static enum status aside(struct comm *c)
+{
+    return comm_nccl_team_aside(nccl_of(c)->team);
+}
+
+/* After a failure there may be no exchange that anybody could wait for. */
+static enum status back(struct comm *c, const void *arrivals)
+{
+    struct nccl *n = nccl_of(c);
+    int part = part_of(n, arrivals);
+
+    return comm_nccl_team_back(n->team, part < PARTS ? n->here[part] : NULL);
+}
+
 static enum status exchange_begin(struct comm *c, const void *mine, const size_t *bytes,
                                   const void **arrivals)
 {
-    struct nccl *n = nccl_of(c);
-    int part = n->next;
-    enum status status, back;
+    enum status status, returned;
 
-    TRY(comm_nccl_team_aside(n->team));
+    *arrivals = NULL;
+    TRY(aside(c));
     status = exchange(c, mine, bytes, arrivals);
-    back = comm_nccl_team_back(n->team, n->here[part]);
-    return status == STATUS_OK ? back : status;
+    returned = back(c, *arrivals);
+    return status == STATUS_OK ? returned : status;
 }
 
 static enum status exchange_end(struct comm *c, const void *arrivals)
 {
     struct nccl *n = nccl_of(c);
-    int part = 0;
+    int part = part_of(n, arrivals);
 
-    while (part < PARTS && n->arrived[part] != arrivals)
-        part++;
     if (part == PARTS)
         return FAIL(STATUS_BUG, "an exchange ends that did not begin");
     CUDA_TRY(cudaStreamWaitEvent(n->team->device->stream, n->here[part], 0));
@@ -334,6 +355,8 @@ enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *w
                                  .exchange = exchange,
                                  .exchange_begin = exchange_begin,
                                  .exchange_end = exchange_end,
+                                 .aside = aside,
+                                 .back = back,
                                  .reduce = fold_no_rows,
                                  .close = close_all},
                        .arena = arena,

@@ -203,7 +203,7 @@ static enum status ask_guard(struct comm_nccl_team *team, bool waits)
 /* A call beside that nobody has ended, after a failure, counts as well. */
 static cudaError_t ask_streams(const struct comm_nccl_team *team)
 {
-    cudaError_t error = cudaStreamQuery(team->device->stream);
+    cudaError_t error = cudaStreamQuery(team->home);
 
     return error == cudaSuccess ? cudaStreamQuery(team->beside) : error;
 }
@@ -299,6 +299,7 @@ enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device 
 
     *team = (struct comm_nccl_team){.device = device,
                                     .record = record,
+                                    .home = device->stream,
                                     .stream = device->stream,
                                     .rank = inner->rank,
                                     .size = inner->size};
@@ -399,15 +400,16 @@ enum status comm_nccl_team_end(struct comm_nccl_team *team)
 
 enum status comm_nccl_team_aside(struct comm_nccl_team *team)
 {
-    CUDA_TRY(cudaEventRecord(team->before, team->device->stream));
+    CUDA_TRY(cudaEventRecord(team->before, team->home));
     CUDA_TRY(cudaStreamWaitEvent(team->beside, team->before, 0));
-    team->stream = team->beside;
+    team->stream = team->device->stream = team->beside;
     return STATUS_OK;
 }
 
 enum status comm_nccl_team_back(struct comm_nccl_team *team, cudaEvent_t done)
 {
-    team->stream = team->device->stream;
-    CUDA_TRY(cudaEventRecord(done, team->beside));
+    team->stream = team->device->stream = team->home;
+    if (done)
+        CUDA_TRY(cudaEventRecord(done, team->beside));
     return STATUS_OK;
 }

@@ -42,7 +42,8 @@ struct comm_nccl_team {
     struct cuda_device *device;
     struct comm_nccl_guard guard;
     struct cuda_record *record;                /* whose graphs hold calls of the communicators */
-    cudaStream_t stream;                       /* where calls are queued: the device's, or ... */
+    cudaStream_t home;                         /* the device's, but between aside and back */
+    cudaStream_t stream;                       /* where calls are queued: home, or ... */
     cudaStream_t beside;                       /* ... this one, between aside and back */
     cudaEvent_t before;                        /* on the device's stream, what calls beside it come after */
     int rank, size;                            /* of the whole */
@@ -73,8 +74,9 @@ enum status comm_nccl_team_end(struct comm_nccl_team *team);
 /* Until NCCL has done what the host asked it for: "splitting the ranks". */
 enum status comm_nccl_team_follow(struct comm_nccl_team *team, const char *what);
 
-/* Calls between the two go beside the device's stream, behind what is queued there at aside; `done` is
- * recorded behind them, and whoever reads what arrived lets the device's stream wait for it. */
+/* Calls and kernels between the two go beside the device's stream, behind what is queued there at aside;
+ * `done` is recorded behind them (NULL: nothing is), and whoever reads what arrived lets the device's stream
+ * wait for it. */
 enum status comm_nccl_team_aside(struct comm_nccl_team *team);
 enum status comm_nccl_team_back(struct comm_nccl_team *team, cudaEvent_t done);
 

@@ -478,16 +478,18 @@ static enum status send_by_nodes(struct dispatch *d, int cohort, struct matrix x
 {
     struct dispatch_memory *m = d->memory;
     struct dispatch_cohort *part = &d->cohort[cohort];
+    struct comm *comm = d->grid->rows;
     struct node_once_rows rows = {.bytes = bytes_of(d, m->out, cohort),
                                   .row = m->row + part->first_sent,
                                   .factor = factor ? factor + part->first_sent : NULL,
                                   .x = x,
                                   .leaving = matrix_rows(m->send, part->first_sent, part->sent),
                                   .first = part->first_arrival};
-    struct matrix arrivals;
+    enum status status;
 
-    TRY(node_once_send(d->once, &rows, &arrivals));
-    part->travels.arrived = arrivals.data;
+    TRY(beside_enter(&part->travels, comm, d->beside));
+    status = node_once_send(d->once, &rows, &part->arrivals);
+    TRY(beside_leave(&part->travels, comm, d->once->came, status));
     d->crossed += d->once->crossed;
     return STATUS_OK;
 }
@@ -530,7 +532,7 @@ enum status dispatch_arrive(struct dispatch *d, int cohort, struct matrix *arriv
 
     TRY(beside_end(&part->travels, d->grid->rows));
     group_arrivals(d, part);
-    *arrivals = delivered(d, part, part->arriving);
+    *arrivals = d->memory->by_nodes ? part->arrivals : delivered(d, part, part->arriving);
     if (!k->apart)
         return STATUS_OK;
     TRY(k->upload(k, part->place, d->place + part->first_sent, places * sizeof *d->place));

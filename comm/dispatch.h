@@ -46,6 +46,7 @@ struct dispatch_cohort {
     int first_sent, first_arrival; /* their places among those of the step, where it keeps them */
     int32_t *place;                /* [own rows, k] backend memory: row of the returned matrix */
     struct beside travels;         /* what was begun last */
+    struct matrix arrivals;        /* of rows that went once to each node, where those are kept */
 };
 
 struct dispatch {

@@ -348,6 +348,7 @@ enum status node_once_send(struct node_once *n, const struct node_once_rows *s, 
     watch_place(&phase, &layer);
     watch_enter(WATCH_SPREAD, layer);
     TRY(send_spread(n, s, came, &arrived));
+    n->came = arrived;
     count = order_sources(n);
     *arrivals = matrix_rows(n->arrivals, s->first, count);
     return gather_rows(n, *arrivals, delivered(arrived, count, s->x.columns), n->order, NULL);

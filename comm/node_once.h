@@ -59,6 +59,7 @@ struct node_once {
     int32_t *order;         /* [arrivals] */
     struct matrix copies;   /* [room, D] */
     struct matrix arrivals; /* [arrivals, D] */
+    const void *came;       /* of the last exchange of the last call, memory of the comm */
     int64_t crossed;        /* rows that all ranks sent to other nodes in the last call */
 };
 

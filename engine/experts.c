@@ -86,7 +86,7 @@ enum status experts_begin(struct experts *e, const struct step *s, const struct 
     }
     TRY(dispatch_fixed_begin(&e->fixed, e->placement, b->row_count, most, s->own.count,
                              s->first + s->own.first, !counts && !routes && !lowering_counts(&e->lowering)));
-    e->dispatch.cohorts = e->halves && !e->dispatch.once && most >= DISPATCH_COHORTS ? DISPATCH_COHORTS : 1;
+    e->dispatch.cohorts = e->halves && most >= DISPATCH_COHORTS ? DISPATCH_COHORTS : 1;
     cohorts = cohorts_of(e);
     e->halved += cohorts > 1;
     e->halved_planned += cohorts > 1 && e->fixed.room == 0;

@@ -180,10 +180,11 @@ def halves(program):
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "stats.json"
         routes = ("--trace", str(pathlib.Path(folder) / "trace"), "--trace-routes")
+        once = ("--dispatch", "node-once", "--node-size", "1")
         planned = (*beside, *MOVING, "--eplb-dispatch") # all counts in every step, as large batches need them
         for name, layouts in (("llama4_b", ((1, ()), (2, eager), (2, (*beside, *MOVING)), (4, (*beside, "-tp", "2")),
                                             (4, (*planned, "fewest", "-tp", "2")))),
-                              ("qwen3moe_b", ((1, ()), (4, (*beside, *MOVING)), (2, (*beside, *routes)), (4, (*planned, "flow"))))):
+                              ("qwen3moe_b", ((1, ()), (4, (*beside, *MOVING)), (2, (*beside, *routes, *once)), (4, (*planned, "flow"))))):
             for seed, (ranks, layout) in enumerate(layouts):
                 out = program.answers(ranks, GOLDEN / name, lines, "--exact", "--max-num-seqs", 5, "--stats", file, *layout, seed=seed,
                                       order=("eager", "lazy", "random")[min(seed, 2)])
@@ -205,7 +206,7 @@ def halves(program):
     shared_beside(program)
     for backend, options, words in (("cpu", (), "but --backend is cpu"),
                                     ("cuda", ("--device-exchange", "host"), "but --device-exchange is host"),
-                                    ("cuda", ("--dispatch", "node-once"), "but --dispatch is node-once")):
+                                    ("cuda", ("--dispatch", "lsa"), "but --dispatch is lsa")):
         command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", backend, "--enable-dbo", *options]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
         expect(f"refused: {words}", done.returncode == 64 and words in done.stderr.decode(), done.stderr.decode())
@@ -259,9 +260,10 @@ def greedy_of(answers, lines):
 
 
 def nodes(program):
-    """Rows go once to each of two nodes, from device to device: by NCCL, through the hosts, where experts move."""
-    for name, exchange, layouts in (("qwen3moe_a", None, ((4, ("--node-size", "2")),)),
-                                    ("llama4_b", None, ((1, ()), (3, ("--node-size", "2", *MOVING)))),
+    """Rows go once to each of two nodes, from device to device: by NCCL, in halves too, through the hosts, where experts move."""
+    two, halved = ("--node-size", "2"), ("--enable-dbo",) if program.exchange == "nccl" else ()
+    for name, exchange, layouts in (("qwen3moe_a", None, ((4, two), (4, (*two, *halved)))),
+                                    ("llama4_b", None, ((1, ()), (3, (*two, *MOVING)), (3, (*two, *MOVING, *halved)))),
                                     ("llama4_b", "host", ((2, ("--node-size", "1")),))):
         with tempfile.TemporaryDirectory() as folder:
             stats = pathlib.Path(folder) / "stats.json"
@@ -269,7 +271,9 @@ def nodes(program):
             found = json.loads(stats.read_text())
         if found["dispatch"] != "node-once" or not 0 < found["node_rows"] < found["node_rows_direct"]:
             fail(f"{name}: {found['node_rows']} rows between nodes, {found['node_rows_direct']} straight, {found['dispatch']}")
-        print(f"  rows between nodes: {found['node_rows']}, straight {found['node_rows_direct']}")
+        if (found["halved_planned"] > 0) != (program.exchange == "nccl" and exchange is None):
+            fail(f"{name}: {found['halved_planned']} of {found['steps']} steps in halves")
+        print(f"  rows between nodes: {found['node_rows']}, straight {found['node_rows_direct']}; {found['halved_planned']} steps in halves")
 
 
 def products(program):
