@@ -53,7 +53,7 @@ static void shape_probe(const struct balance *b, int *slots, int *rows)
 {
     const int32_t *first = b->placement->rank_first;
     int own = first[b->grid->rank + 1] - first[b->grid->rank];
-    int room = b->experts->dispatch.max_arrivals; /* as many as the host lists; results may have room for more */
+    int room = b->experts->dispatch.max_arrivals; /* that the host lists; results may have room for more */
 
     *slots = own < PROBE_SLOTS ? own : PROBE_SLOTS;
     *rows = *slots == 0 ? 0 : room / *slots < PROBE_ROWS ? room / *slots : PROBE_ROWS;
