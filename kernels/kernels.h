@@ -263,6 +263,46 @@ struct combine {
     int choices;
 };
 
+/* A sequence whose next tokens are looked up in what it is so far. */
+enum { DRAFT_ADDED_MOST = 28, DRAFT_TOKENS_MOST = 16 };
+
+struct draft_sequence {
+    int32_t row;   /* of the history */
+    int32_t known; /* tokens that stand there */
+    int32_t added; /* and those that come behind them now */
+    int32_t most;  /* drafts that are wanted */
+    int32_t tokens[DRAFT_ADDED_MOST];
+};
+
+/* Of the n-grams at the end of a sequence the longest one, of `longest` down to `shortest` tokens, that
+ * stands in it earlier too, and of the places where it does the first: its drafts are the tokens that follow
+ * there. So vLLM's method "ngram" proposes them. */
+struct draft {
+    int32_t *history; /* [rows, stride] in and out, backend memory: tokens of sequences */
+    int rows, stride;
+    const struct draft_sequence *sequences; /* [count] host memory, each of a row of its own */
+    int count;
+    int shortest, longest;
+    int32_t *found; /* [count, 1 + DRAFT_TOKENS_MOST] out, host memory: how many drafts, and they */
+};
+
+/* Can this be looked up at all? */
+static inline enum status draft_check(const struct draft *d)
+{
+    if (d->shortest < 1 || d->longest < d->shortest)
+        return FAIL(STATUS_BUG, "n-grams of %d to %d tokens", d->shortest, d->longest);
+    for (int i = 0; i < d->count; i++) {
+        const struct draft_sequence *s = &d->sequences[i];
+
+        if (s->row < 0 || s->row >= d->rows || s->known < 0 || s->added < 0 || s->added > DRAFT_ADDED_MOST ||
+            s->known > d->stride - s->added || s->most < 0 || s->most > DRAFT_TOKENS_MOST)
+            return FAIL(STATUS_BUG,
+                        "%d drafts of sequence %d of %d, %d tokens and %d more, there is room for %d",
+                        s->most, s->row, d->rows, s->known, s->added, d->stride);
+    }
+    return STATUS_OK;
+}
+
 /* A step whose layers may be recorded, see kernels' record. Everything but positions and rows is the same on
  * all ranks. */
 struct recording {
@@ -431,6 +471,8 @@ struct kernels {
      * columns [T, keep] in host memory. keep <= N. NaN counts as the smallest. */
     enum status (*candidates)(struct kernels *k, struct matrix logits, int keep, float *values,
                               int32_t *columns);
+
+    enum status (*draft)(struct kernels *k, const struct draft *d);
 
     void (*close)(struct kernels *k); /* frees the table as well */
 };

@@ -10,6 +10,7 @@
 #include "kernels/agree/agree_kernels.h"
 
 #include "kernels/agree/agree_deal.h"
+#include "kernels/agree/agree_draft.h"
 
 #include <math.h>
 #include <string.h>
@@ -443,6 +444,7 @@ static void check_refusals(struct kernels *reference, struct kernels *k)
                                       .counts = expert}),
             STATUS_BUG);
     refuses(k, "candidates", k->candidates(k, a, 6, weight, expert), STATUS_BUG);
+    refuses(k, "draft", k->draft(k, &(struct draft){.shortest = 3, .longest = 2}), STATUS_BUG);
 }
 
 /* -- the list --- */
@@ -469,6 +471,7 @@ const struct agree_check agree_kernels_checks[] = {
      .promise = "agrees with the reference, and every row has one place",
      .rounds = 30,
      .agrees = agree_deal},
+    {.entry = "draft", .promise = "agrees with the reference", .rounds = 24, .agrees = agree_draft},
     AGREES(refusals, 3, "shapes that contradict are refused"),
     {0},
 };

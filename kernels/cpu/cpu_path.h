@@ -163,6 +163,7 @@ struct cpu_stages {
     void (*join)(const void *job, int part, int parts);         /* struct cpu_join */
     void (*combine)(const void *job, int part, int parts);      /* struct combine */
     void (*candidates)(const void *job, int part, int parts);   /* struct cpu_candidates */
+    void (*draft)(const void *job, int part, int parts);        /* struct draft */
 };
 
 /* gate_up leaves silu(gate) * up in the first F columns of scratch, unless F is no multiple of PANEL_COLUMNS:
@@ -198,6 +199,7 @@ static inline bool cpu_path_fuses(const struct weight *gate_up)
 #define cpu_rows_combine CPU_PATH_NAME(cpu_rows_combine)
 #define cpu_choose_route CPU_PATH_NAME(cpu_choose_route)
 #define cpu_choose_candidates CPU_PATH_NAME(cpu_choose_candidates)
+#define cpu_draft CPU_PATH_NAME(cpu_draft)
 #endif
 
 #endif

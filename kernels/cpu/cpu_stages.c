@@ -11,6 +11,7 @@
 /* Rough prices on one processor; they decide whether others are called and never what comes out. */
 enum {
     CALL_PICOSECONDS = 3000000,    /* below this a stage is over before the others have begun */
+    TOKEN_PICOSECONDS = 150,       /* comparing a token with another */
     NUMBER_PICOSECONDS = 300,      /* reading, turning and writing one number */
     MULTIPLY_ADD_PICOSECONDS = 25, /* from the cache */
     WEIGHT_PICOSECONDS = 125       /* reading one BF16 weight from memory */
@@ -296,6 +297,16 @@ static enum status candidates(struct kernels *k, struct matrix logits, int keep,
     return run(k, cpu_of(k)->stages->candidates, &job, numbers(logits));
 }
 
+static enum status draft(struct kernels *k, const struct draft *d)
+{
+    int64_t tokens = 0;
+
+    TRY(draft_check(d));
+    for (int i = 0; i < d->count; i++)
+        tokens += d->sequences[i].known;
+    return run(k, cpu_of(k)->stages->draft, d, tokens * TOKEN_PICOSECONDS);
+}
+
 static enum status begin(struct kernels *k, const struct span *spans, int span_count, int rows)
 {
     (void)k, (void)spans, (void)span_count, (void)rows;
@@ -327,4 +338,5 @@ void cpu_stages_enter(struct kernels *table)
     table->join = join;
     table->combine = combine;
     table->candidates = candidates;
+    table->draft = draft;
 }

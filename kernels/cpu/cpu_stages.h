@@ -16,7 +16,7 @@ struct cpu {
     char name[48];
 };
 
-/* Sets the entries from weight_plan to candidates. */
+/* Sets the entries from weight_plan to draft. */
 void cpu_stages_enter(struct kernels *table);
 
 #endif

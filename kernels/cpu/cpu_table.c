@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/cpu_attend.h"
 #include "kernels/cpu/cpu_choose.h"
+#include "kernels/cpu/cpu_draft.h"
 #include "kernels/cpu/cpu_experts.h"
 #include "kernels/cpu/cpu_lower.h"
 #include "kernels/cpu/cpu_multiply.h"
@@ -30,4 +31,5 @@ const struct cpu_stages cpu_table = {
     .join = cpu_rows_join,
     .combine = cpu_rows_combine,
     .candidates = cpu_choose_candidates,
+    .draft = cpu_draft,
 };

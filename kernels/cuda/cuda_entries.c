@@ -457,6 +457,20 @@ static enum status candidates(struct kernels *k, struct matrix logits, int keep,
     return cuda_device_bring(d, columns, (int32_t *)room + count, count * sizeof *columns);
 }
 
+static enum status draft(struct kernels *k, const struct draft *draft)
+{
+    struct cuda_device *d = &cuda_entries_of(k)->device;
+    size_t count = (size_t)draft->count, bytes = count * (1 + DRAFT_TOKENS_MOST) * sizeof(int32_t);
+    const void *sequences;
+    void *room;
+
+    TRY(draft_check(draft));
+    TRY(cuda_device_send(d, draft->sequences, count * sizeof *draft->sequences, &sequences));
+    TRY(cuda_device_room(d, bytes, &room));
+    CUDA_TRY(cuda_draft_look(draft, sequences, room, d->stream));
+    return cuda_device_bring(d, draft->found, room, bytes);
+}
+
 void cuda_entries_enter(struct kernels *k)
 {
     k->begin = begin;
@@ -481,4 +495,5 @@ void cuda_entries_enter(struct kernels *k)
     k->join = join;
     k->combine = combine;
     k->candidates = candidates;
+    k->draft = draft;
 }

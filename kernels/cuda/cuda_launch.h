@@ -74,6 +74,13 @@ cudaError_t cuda_deal_rows(const struct deal *d, cudaStream_t s);
 cudaError_t cuda_deal_group(struct matrix arrivals, int width, int slots, int32_t *order, int32_t *first,
                             cudaStream_t s);
 
+/* -- cuda_draft.cu -----------------------------------------------------------------------------------------
+ */
+
+/* d->sequences and d->found are not looked at: they are on the host. */
+cudaError_t cuda_draft_look(const struct draft *d, const struct draft_sequence *sequences, int32_t *found,
+                            cudaStream_t s);
+
 /* -- cuda_lsa.cu -------------------------------------------------------------------------------------------
  */
 

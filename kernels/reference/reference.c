@@ -7,6 +7,7 @@
 #include "kernels/host.h"
 #include "kernels/reference/reference_attend.h"
 #include "kernels/reference/reference_choose.h"
+#include "kernels/reference/reference_draft.h"
 #include "kernels/reference/reference_multiply.h"
 #include "kernels/reference/reference_rows.h"
 #include "kernels/reference/reference_weight.h"
@@ -109,6 +110,7 @@ enum status reference_open(struct kernels **out)
         .join = reference_rows_join,
         .combine = reference_rows_combine,
         .candidates = reference_choose_candidates,
+        .draft = reference_draft,
         .close = close_all,
     };
     reference->memory = memory;
