@@ -20,7 +20,7 @@ struct head {
     int32_t move_count;
 };
 
-enum { VERSION = 0x53574202 }; /* "SWB", 2 */
+enum { VERSION = 0x53574203 }; /* "SWB", 3 */
 
 _Static_assert(sizeof(struct head) == 48, "the head of a batch has no gaps");
 _Static_assert(sizeof(struct batch_piece) == 40, "a piece of a batch has no gaps");
@@ -94,13 +94,33 @@ static enum status check_counts(const struct batch *b)
     return STATUS_OK;
 }
 
+static bool decodes(const struct batch_piece *p)
+{
+    return p->rows == 1 || p->want == BATCH_WANT_EACH;
+}
+
 bool batch_prompts(const struct batch *b)
 {
     int rows = 0;
 
     for (int i = 0; i < b->piece_count; i++)
-        rows += b->pieces[i].rows > 1 ? b->pieces[i].rows : 0;
+        rows += decodes(&b->pieces[i]) ? 0 : b->pieces[i].rows;
     return 2 * rows > b->row_count;
+}
+
+bool batch_decodes(const struct batch *b)
+{
+    for (int i = 0; i < b->piece_count; i++)
+        if (!decodes(&b->pieces[i]))
+            return false;
+    return true;
+}
+
+int batch_piece_wanted(const struct batch_piece *p)
+{
+    if (p->want == BATCH_WANT_NONE)
+        return 0;
+    return p->want == BATCH_WANT_ALL || p->want == BATCH_WANT_EACH ? p->rows : 1;
 }
 
 bool batch_starts(const struct batch_piece *p)
@@ -121,7 +141,7 @@ static enum status check_piece(const struct batch *b, int i, int64_t row, int64_
         {"first_row", p->first_row, row, row},
         {"rows", p->rows, 1, b->row_count - row},
         {"position", p->position, 0, INT_MAX - (int64_t)p->rows},
-        {"want", p->want, BATCH_WANT_NONE, BATCH_WANT_ALL},
+        {"want", p->want, BATCH_WANT_NONE, BATCH_WANT_EACH},
         {"keep", p->keep, p->want == BATCH_WANT_CANDIDATES, INT_MAX},
         {"first_page", p->first_page, page, page},
         {"new_pages", p->new_pages, 0, b->page_count - page},
@@ -279,9 +299,7 @@ int batch_wanted(const struct batch *b, int32_t *out)
         const struct batch_piece *p = &b->pieces[i];
         int32_t behind = p->first_row + p->rows;
 
-        if (p->want == BATCH_WANT_NONE)
-            continue;
-        for (int32_t row = p->want == BATCH_WANT_ALL ? p->first_row : behind - 1; row < behind; row++) {
+        for (int32_t row = behind - batch_piece_wanted(p); row < behind; row++) {
             if (out)
                 out[count] = row;
             count++;

@@ -22,6 +22,8 @@ enum batch_want {
     BATCH_WANT_CANDIDATES, /* the `keep` best of the last row */
     BATCH_WANT_LOGITS,     /* all logits of the last row */
     BATCH_WANT_ALL,        /* all logits of every row (perplexity, tests) */
+    BATCH_WANT_EACH, /* the rows are a token and drafts of those behind it: the `keep` best of every row,
+                        0: all logits */
 };
 
 /* Consecutive tokens of one sequence. */
@@ -32,7 +34,7 @@ struct batch_piece {
     int32_t rows;
     int32_t position;    /* of the first row */
     int32_t want;        /* enum batch_want */
-    int32_t keep;        /* candidates wanted, for BATCH_WANT_CANDIDATES */
+    int32_t keep;        /* candidates wanted, for BATCH_WANT_CANDIDATES and BATCH_WANT_EACH */
     int32_t first_page;  /* index into pages of the new pages this piece brings */
     int32_t new_pages;   /* appended to the sequence's page table */
     int32_t found_pages; /* of these the first, which hold keys and values already; position stands behind
@@ -83,6 +85,12 @@ enum status batch_open(struct batch *b, struct arena *arena, int max_pieces, int
 
 /* Are most of its rows those of prompts, several of a sequence at once? */
 bool batch_prompts(const struct batch *b);
+
+/* Does it bring no more of any sequence than a token and drafts? */
+bool batch_decodes(const struct batch *b);
+
+/* Rows of the piece that want logits: the last ones. */
+int batch_piece_wanted(const struct batch_piece *p);
 
 /* Does the piece start a new page table? */
 bool batch_starts(const struct batch_piece *p);

@@ -15,7 +15,7 @@ size_t drive_bytes(const struct engine *e, size_t beside)
            vocabulary + ((size_t)64 << 20);
 }
 
-struct scheduler_limits drive_limits(const struct engine *e, bool prefix_caching)
+struct scheduler_limits drive_limits(struct engine *e, bool prefix_caching)
 {
     return (struct scheduler_limits){.sequences = e->options.max_sequences,
                                      .rows = e->options.max_rows,
@@ -24,7 +24,8 @@ struct scheduler_limits drive_limits(const struct engine *e, bool prefix_caching
                                      .pages_per_group = e->pages,
                                      .groups = e->grid.groups,
                                      .vocabulary = e->config.vocabulary,
-                                     .prefix_caching = prefix_caching};
+                                     .prefix_caching = prefix_caching,
+                                     .speculate = e->options.speculate.drafts > 0 ? &e->speculate : NULL};
 }
 
 enum status drive_step(struct engine *e, struct scheduler *s, struct summary *summary,
@@ -32,7 +33,7 @@ enum status drive_step(struct engine *e, struct scheduler *s, struct summary *su
 {
     int64_t generated = s->generated_tokens;
     int64_t prompts = s->prompt_tokens + s->recomputed_tokens;
-    int64_t start = clock_now();
+    int64_t start = clock_now() - s->looked;
     double seconds;
 
     TRY(balance_lead(&e->balance, &e->batch));
@@ -91,6 +92,10 @@ enum status drive_finish(struct engine *e, const struct scheduler *s, struct sum
     summary->cached_tokens = s->cached_tokens;
     summary->recomputed_tokens = s->recomputed_tokens;
     summary->preemptions = s->preemptions;
+    summary->speculates = e->options.speculate.drafts > 0;
+    summary->drafts = s->drafts;
+    summary->draft_tokens = s->draft_tokens;
+    summary->accepted_tokens = s->accepted_tokens;
     summary->nodes = experts->dispatch.rank_node != NULL;
     summary->dispatch = experts->dispatch.once ? "node-once" : "direct";
     summary->crossed = experts->meter.crossed;

@@ -15,7 +15,7 @@
 size_t drive_bytes(const struct engine *e, size_t beside);
 
 /* What the engine was made for. */
-struct scheduler_limits drive_limits(const struct engine *e, bool prefix_caching);
+struct scheduler_limits drive_limits(struct engine *e, bool prefix_caching);
 
 /* Rank 0: the engine's batch, filled by the scheduler, is computed; `take` looks at the tokens that it
  * brought, and its time counts too. */

@@ -14,7 +14,9 @@
 static const size_t ARENA_BYTES = (size_t)4
                                   << 30; /* of address space: tensor headers, tables, messages of logits */
 
-enum { PROMPT_ROWS = 16 }; /* whose logits a step can want of prompts, beside one of each sequence */
+/* Rows whose logits a step can want beside one of each sequence: of prompts, and most of drafts. Of more
+ * drafts than these a step would rather have none. */
+enum { PROMPT_ROWS = 16, DRAFT_ROWS = 256 };
 
 static uint64_t mix(uint64_t hash, const void *bytes, size_t count)
 {
@@ -55,9 +57,12 @@ static enum status check_limits(struct engine *e)
     if (positions > e->config.max_positions)
         return FAIL(STATUS_USAGE, "--max-model-len %d: this model was made for %d positions", positions,
                     e->config.max_positions);
-    if (o->max_wanted == 0)
-        o->max_wanted =
-            o->max_sequences + PROMPT_ROWS < o->max_rows ? o->max_sequences + PROMPT_ROWS : o->max_rows;
+    if (o->max_wanted == 0) {
+        int64_t drafts = (int64_t)o->max_sequences * o->speculate.drafts;
+
+        o->max_wanted = o->max_sequences + PROMPT_ROWS + (int)(drafts < DRAFT_ROWS ? drafts : DRAFT_ROWS);
+        o->max_wanted = o->max_wanted < o->max_rows ? o->max_wanted : o->max_rows;
+    }
     e->max_positions = positions;
     return STATUS_OK;
 }
@@ -134,6 +139,9 @@ static enum status open_buffers(struct engine *e)
     e->model.balance = &e->balance;
     if (o->scores)
         TRY(score_open(&e->score, &e->arena, &e->config, &e->weights, &e->model.step));
+    if (o->speculate.drafts > 0 && e->grid.rank == 0)
+        TRY(speculate_open(&e->speculate, &e->arena, e->kernels, &o->speculate, o->max_sequences,
+                           e->max_positions));
     return batch_open(&e->batch, &e->arena, o->max_sequences, o->max_rows,
                       batch_new_pages(o->max_rows, o->max_sequences) +
                           batch_found_pages(o->max_rows, e->max_positions));

@@ -18,6 +18,7 @@
 #include "engine/model.h"
 #include "engine/safetensors.h"
 #include "engine/score.h"
+#include "engine/speculate.h"
 #include "engine/weights.h"
 
 struct engine_options {
@@ -34,11 +35,12 @@ struct engine_options {
     int max_wanted; /* rows of a batch that can want logits; 0: max_sequences and some more */
     struct balance_options balance;
     struct lowering_options lowering;
-    enum comm_device_way exchange; /* of rows in the memory of devices */
-    bool scores;                   /* given tokens are scored: evaluate */
-    const char *placement_file;    /* where experts lie, from run to run; NULL: none */
-    bool eager;                    /* no step is recorded and replayed */
-    struct experts_ways ways;      /* of rows to experts */
+    enum comm_device_way exchange;      /* of rows in the memory of devices */
+    bool scores;                        /* given tokens are scored: evaluate */
+    const char *placement_file;         /* where experts lie, from run to run; NULL: none */
+    bool eager;                         /* no step is recorded and replayed */
+    struct speculate_options speculate; /* of requests that are generated */
+    struct experts_ways ways;           /* of rows to experts */
 
     bool share_experts;        /* ranks of a node shall share one copy of each expert */
     const int32_t *share_node; /* [ranks] equal numbers for ranks that then do; NULL: none do */
@@ -58,7 +60,8 @@ struct engine {
     struct kv_cache kv;
     struct model model;
     struct balance balance;
-    struct score score; /* where tokens are scored */
+    struct score score;         /* where tokens are scored */
+    struct speculate speculate; /* rank 0, where drafts are wanted */
     struct batch batch;
     struct kernels *kernels; /* not owned */
     struct comm *apart[3]; /* exchanges of rows for a backend whose memory is apart: world, group; else NULL;

@@ -70,12 +70,13 @@ static enum status list_wanted(struct head *h, const struct batch *b, int *count
     batch_wanted(b, h->wanted);
     for (int i = 0; i < b->piece_count; i++) {
         const struct batch_piece *piece = &b->pieces[i];
-        int rows = piece->want == BATCH_WANT_NONE ? 0 : piece->want == BATCH_WANT_ALL ? piece->rows : 1;
+        bool few = piece->want == BATCH_WANT_CANDIDATES || piece->want == BATCH_WANT_EACH;
+        int rows = batch_piece_wanted(piece);
 
-        if (piece->want == BATCH_WANT_CANDIDATES && (piece->keep < 1 || piece->keep > HEAD_KEEP))
+        if (few && (piece->keep < (piece->want == BATCH_WANT_CANDIDATES) || piece->keep > HEAD_KEEP))
             return FAIL(STATUS_BUG, "%d candidates wanted, at most %d can be had", piece->keep, HEAD_KEEP);
         for (int row = 0; row < rows; row++)
-            h->keep[next++] = piece->want == BATCH_WANT_CANDIDATES ? piece->keep : 0;
+            h->keep[next++] = few ? piece->keep : 0;
     }
     return STATUS_OK;
 }

@@ -44,7 +44,7 @@ enum status model_open(struct model *m, struct arena *arena, const struct config
     int own = grid_rows(g, limits->rows, 0).count;
 
     *m = (struct model){.config = c, .grid = g, .kernels = k, .weights = w, .kv = kv};
-    TRY(step_open(&m->step, arena, g, k, limits->rows, limits->pieces));
+    TRY(step_open(&m->step, arena, g, k, limits->rows));
     TRY(embedding_open(&m->embedding, arena, c, w, &m->step));
     TRY(attention_open(&m->attention, arena, c, w, &m->step));
     if (c->expert_layers > 0)
@@ -108,7 +108,7 @@ static enum status layers_forward(struct model *m, const struct batch *b, struct
         status = m->kernels->recorded(m->kernels, status);
     }
     TRY(status);
-    if (b->piece_count == b->row_count) {
+    if (batch_decodes(b)) {
         m->decode_layers += m->config->layers;
         m->decode_waits += m->kernels->waits - before;
     }

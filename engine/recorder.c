@@ -5,14 +5,14 @@
 
 enum { LEAST_STEP = 256, STEPS_OF_REACH = 4 };
 
-void recorder_open(struct recorder *r, const struct config *c, const struct step *s, int positions,
-                   bool eager)
+void recorder_open(struct recorder *r, const struct config *c, struct step *s, int positions, bool eager)
 {
     const struct grid *g = s->grid;
 
     *r = (struct recorder){.positions = positions};
     r->on = !eager && s->kernels->record && g->rows->recordable && g->group_rows->recordable &&
             g->groups + 2 <= RECORDING_KEY_MOST;
+    s->by_row = r->on;
     for (int layer = 0; layer < c->layers; layer++)
         r->bounded = r->bounded || c->layer[layer].mask != MASK_FULL;
 }
@@ -35,9 +35,10 @@ static void round_positions(const struct recorder *r, const struct batch *b, int
 
     for (int i = 0; i < b->piece_count; i++) {
         int position = b->pieces[i].position;
+        int behind = position + b->pieces[i].rows;
 
         first = position < first ? position : first;
-        last = position > last ? position : last;
+        last = behind > last + 1 ? behind - 1 : last;
     }
     step = step_of(last);
     *least = r->bounded ? first / step * step : 0;
@@ -57,7 +58,7 @@ enum status recorder_begin(struct recorder *r, struct step *s, const struct batc
     int most_rows = 0;
 
     *way = RECORDING_NONE;
-    if (b->piece_count != b->row_count)
+    if (!batch_decodes(b))
         return STATUS_OK;
     for (int group = 0; r->on && group < s->grid->groups; group++) {
         int rows = batch_group_rows(b, group).count;

@@ -2,11 +2,11 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * A step in which every sequence has one row is like the one before it but for tokens, positions, pages and
- * experts, all of which lie in memory. So its layers can be recorded once and replayed (kernels' record). The
- * key says all that the host's part of a layer follows from: how many rows each data group has, and between
- * which positions they stand, in steps so wide that it seldom changes. It comes from the batch alone, so all
- * ranks have the same. */
+ * A step in which every sequence has one row, or some of drafts beside it, which then count as sequences too,
+ * is like the one before it but for tokens, positions, pages and experts, all of which lie in memory. So its
+ * layers can be recorded once and replayed (kernels' record). The key says all that the host's part of a
+ * layer follows from: how many rows each data group has, and between which positions they stand, in steps so
+ * wide that it seldom changes. It comes from the batch alone, so all ranks have the same. */
 #ifndef RECORDER_H
 #define RECORDER_H
 
@@ -24,8 +24,7 @@ struct recorder {
 };
 
 /* eager: none is recorded. */
-void recorder_open(struct recorder *r, const struct config *c, const struct step *s, int positions,
-                   bool eager);
+void recorder_open(struct recorder *r, const struct config *c, struct step *s, int positions, bool eager);
 
 /* After the step has begun: how its layers go, after RECORDING_NEW with kernels' recorded. `waits`: the host
  * must know what the router chose. `p` NULL: there are no experts. */

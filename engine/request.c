@@ -175,6 +175,8 @@ void request_wants(const struct request *r, int rows, struct batch_piece *piece)
         return;
     piece->keep = all ? 0 : sampler_needs(&o->sampling);
     piece->want = piece->keep > 0 ? BATCH_WANT_CANDIDATES : BATCH_WANT_LOGITS;
+    if (r->computed + rows > r->count)
+        piece->want = BATCH_WANT_EACH;
 }
 
 static const struct request_logprobs *logprobs_of(const struct request *r, int position)
@@ -234,7 +236,7 @@ static void change_logits(const struct request *r, const struct request_ground *
         g->changed[o->stop_ids[i]] = -INFINITY;
 }
 
-/* The next token, from the logits or candidates of the last row. */
+/* The next token, from the logits or candidates of the row before it. */
 static enum status sample(struct request *r, const struct request_ground *g, const struct head_result *result)
 {
     bool change = logits_changed(&r->options.change) || too_early_to_stop(r);
@@ -250,15 +252,11 @@ static enum status sample(struct request *r, const struct request_ground *g, con
                         (uint64_t)r->count, &r->tokens[r->count]);
 }
 
-enum status request_take(struct request *r, const struct request_ground *g, const struct batch_piece *piece,
-                         const struct head_result *results)
+/* The prompt's tokens that the rows were to predict. */
+static enum status measure_prompt(struct request *r, const struct batch_piece *piece,
+                                  const struct head_result *results)
 {
-    const struct request_options *o = &r->options;
-    const struct head_result *last = piece->want == BATCH_WANT_ALL ? &results[piece->rows - 1] : results;
-    int32_t token;
-    size_t bytes;
-
-    for (int i = 0; piece->want == BATCH_WANT_ALL && i < piece->rows; i++) {
+    for (int i = 0; i < piece->rows; i++) {
         int position = piece->position + i + 1;
 
         if (position < r->measured || position >= r->prompt)
@@ -266,11 +264,20 @@ enum status request_take(struct request *r, const struct request_ground *g, cons
         TRY(measure(r, position, results[i].values, results[i].count));
         r->measured = position + 1;
     }
-    if (piece->position + piece->rows < r->count)
-        return STATUS_OK;
-    TRY(sample(r, g, last));
+    return STATUS_OK;
+}
+
+/* One more token, and whether it is the last. */
+static enum status take_token(struct request *r, const struct request_ground *g,
+                              const struct head_result *result)
+{
+    const struct request_options *o = &r->options;
+    int32_t token;
+    size_t bytes;
+
+    TRY(sample(r, g, result));
     if (o->logprobs.wanted)
-        TRY(measure(r, r->count, last->values, last->count));
+        TRY(measure(r, r->count, result->values, result->count));
     if (r->count == r->prompt)
         r->first_token = clock_now();
     token = r->tokens[r->count++];
@@ -285,5 +292,25 @@ enum status request_take(struct request *r, const struct request_ground *g, cons
         r->finish = FINISH_STOP;
     else if (r->count == r->most)
         r->finish = FINISH_LENGTH;
+    return STATUS_OK;
+}
+
+enum status request_take(struct request *r, const struct request_ground *g, const struct batch_piece *piece,
+                         const struct head_result *results)
+{
+    int drafts = piece->position + piece->rows - r->count;
+    const struct head_result *last = results + batch_piece_wanted(piece) - 1;
+
+    if (piece->want == BATCH_WANT_ALL)
+        TRY(measure_prompt(r, piece, results));
+    if (drafts < 0)
+        return STATUS_OK;
+    for (const struct head_result *result = last - drafts; result <= last; result++) {
+        int32_t draft = result < last ? r->tokens[r->count] : -1;
+
+        TRY(take_token(r, g, result));
+        if (r->finish != FINISH_NONE || draft != r->tokens[r->count - 1])
+            return STATUS_OK; /* the rows behind it stand behind another token */
+    }
     return STATUS_OK;
 }

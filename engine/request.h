@@ -135,11 +135,13 @@ int request_most_rows(const struct request *r, int rows, int *spare);
  */
 bool request_reads_cache(const struct request *r);
 
-/* The logits that the piece of the step wants, which brings `rows` more positions into the cache. */
+/* The logits that the piece of the step wants, which brings `rows` more positions into the cache; those
+ * beyond the last token are of drafts, which stand behind it in r->tokens. */
 void request_wants(const struct request *r, int rows, struct batch_piece *piece);
 
-/* Takes the results of a piece that wanted some: measures the prompt, samples and appends. r->finish says
- * whether it has ended; the scheduler then gives its pages back. results [wanted rows of the piece]. */
+/* Takes the results of a piece that wanted some: measures the prompt, samples and appends, as long as what is
+ * sampled are the drafts and one token more. r->finish says whether it has ended; the scheduler then gives
+ * its pages back. results [wanted rows of the piece]. */
 enum status request_take(struct request *r, const struct request_ground *g, const struct batch_piece *piece,
                          const struct head_result *results);
 

@@ -344,8 +344,58 @@ static enum status divide_rows(struct scheduler *s, int count, int budget)
     return STATUS_OK;
 }
 
+/* How many of `drafts` drafts of r have room in pages, for which nobody is put aside. */
+static enum status draft_room(struct scheduler *s, struct request *r, int *drafts)
+{
+    struct page_pool *pool = &s->pool[r->group];
+    int spare = pool->unused - s->promised[r->group] - s->load[r->group];
+    int needed = pages_for(r->count + *drafts);
+
+    for (; r->page_count < needed && spare > 0; spare--) {
+        TRY(page_pool_take(pool, &r->pages[r->page_count]));
+        r->page_count++;
+    }
+    *drafts = smaller(*drafts, r->page_count * PAGE_ROWS - r->count);
+    return STATUS_OK;
+}
+
+/* Up to `rows` more rows, for drafts of requests that decode. */
+static enum status choose_drafts(struct scheduler *s, int rows)
+{
+    struct speculate *speculate = s->limits.speculate;
+    int64_t start = clock_now();
+    int asked = 0;
+
+    for (int i = 0; i < s->running_count && rows > 0; i++) {
+        struct request *r = s->order[i];
+        int most = smaller(smaller(rows, speculate->options.drafts), r->most - r->count - 1);
+
+        if (!decodes(r) || s->take[r->slot] == 0 || most < 1)
+            continue;
+        TRY(speculate_ask(speculate, r->slot, r->number, r->tokens, r->count, most));
+        s->wanting[asked++] = r;
+    }
+    if (asked > 0)
+        TRY(speculate_look(speculate));
+    for (int i = 0; i < asked && rows > 0; i++) {
+        struct request *r = s->wanting[i];
+        int drafts;
+        const int32_t *tokens = speculate_drafts(speculate, i, &drafts);
+
+        drafts = smaller(drafts, rows);
+        TRY(draft_room(s, r, &drafts));
+        memcpy(r->tokens + r->count, tokens, (size_t)drafts * sizeof *tokens);
+        s->take[r->slot] += drafts;
+        s->drafts += drafts > 0;
+        s->draft_tokens += drafts;
+        rows -= drafts;
+    }
+    s->looked = clock_now() - start;
+    return STATUS_OK;
+}
+
 /* Rows of each running request in this step. Those that decode come first; what they leave is divided among
- * the others. */
+ * the others, and what these leave are drafts. */
 static enum status choose_rows(struct scheduler *s)
 {
     int budget = s->limits.rows;
@@ -370,7 +420,11 @@ static enum status choose_rows(struct scheduler *s)
         s->wanting[count] = r;
         s->share.left[count++] = request_most_rows(r, r->count - r->computed, &spare);
     }
-    return divide_rows(s, count, budget);
+    TRY(divide_rows(s, count, budget));
+    budget = s->limits.rows;
+    for (int i = 0; i < s->running_count; i++)
+        budget -= s->take[s->order[i]->slot];
+    return s->limits.speculate ? choose_drafts(s, smaller(budget, spare)) : STATUS_OK;
 }
 
 static enum status add_piece(struct batch *b, struct request *r, int rows)
@@ -449,12 +503,13 @@ enum status scheduler_advance(struct scheduler *s, const struct batch *b, const 
         struct request *r = s->running[piece->sequence];
         int before = r->count;
 
-        count_rows(s, r, piece->rows);
-        if (piece->want == BATCH_WANT_NONE)
-            continue;
-        TRY(request_take(r, &s->ground, piece, results + next));
-        next += piece->want == BATCH_WANT_ALL ? piece->rows : 1;
+        if (piece->want != BATCH_WANT_NONE)
+            TRY(request_take(r, &s->ground, piece, results + next));
+        next += batch_piece_wanted(piece);
+        /* Behind the last token stand drafts that were refused. */
+        count_rows(s, r, smaller(piece->rows, r->count - 1 - piece->position));
         s->generated_tokens += r->count - before;
+        s->accepted_tokens += larger(0, r->count - before - 1);
         if (r->finish != FINISH_NONE)
             finish_request(s, r);
     }

@@ -17,7 +17,9 @@
  * another with room; then, and among equals, the one that runs fewest.
  *
  * Rows. A step takes one token of every request that decodes, then prompts, which share what is left
- * (engine/share.h). */
+ * (engine/share.h). Rows that are left then are drafts of requests that decode, as far as there are pages
+ * that nobody else will need soon. What is sampled decides how many of them count; keys and values of the
+ * others are overwritten by the rows of later steps, and never looked at before. */
 #ifndef SCHEDULER_H
 #define SCHEDULER_H
 
@@ -29,6 +31,7 @@
 #include "engine/queue.h"
 #include "engine/request.h"
 #include "engine/share.h"
+#include "engine/speculate.h"
 
 struct scheduler_limits {
     int sequences; /* --max-num-seqs: running at once, over all groups */
@@ -39,6 +42,7 @@ struct scheduler_limits {
     int groups;
     int vocabulary;
     bool prefix_caching;
+    struct speculate *speculate; /* proposes drafts; NULL: there are none */
 };
 
 enum { PREFIX_LOAD = 2 };
@@ -63,7 +67,7 @@ struct scheduler {
     int *found;               /* [groups] pages that hold the beginning of a request; -1: no room for it */
     int *take;                /* [sequences] rows of each in the step */
     int found_room;           /* pages found in the cache that a step can still name */
-    struct request **wanting; /* [sequences] those among whom `share` divides rows */
+    struct request **wanting; /* [sequences] those among whom `share` divides rows; then those with drafts */
     struct share share;
 
     /* so far */
@@ -72,6 +76,11 @@ struct scheduler {
     int64_t recomputed_tokens; /* computed again, after their pages were taken away */
     int64_t generated_tokens;
     int64_t preemptions;
+    int64_t drafts;          /* times that a request brought drafts into a step, ... */
+    int64_t draft_tokens;    /* ... how many in all, ... */
+    int64_t accepted_tokens; /* ... and tokens that came with them beside one */
+
+    int64_t looked; /* nanoseconds that looking for the drafts of the last step took */
 };
 
 /* Address space for what scheduler_open takes for pages. */

@@ -4,16 +4,33 @@
 #include "engine/step.h"
 
 enum status step_open(struct step *s, struct arena *arena, struct grid *grid, struct kernels *kernels,
-                      int max_rows, int max_pieces)
+                      int max_rows)
 {
     size_t parts = (size_t)grid->tensor;
 
     *s = (struct step){.grid = grid, .kernels = kernels, .max_rows = max_rows};
     TRY(arena_take_array(arena, (size_t)max_rows, sizeof *s->positions, "positions of a step",
                          &s->positions));
-    TRY(arena_take_array(arena, (size_t)max_pieces, sizeof *s->spans, "spans of a step", &s->spans));
+    TRY(arena_take_array(arena, (size_t)max_rows, sizeof *s->spans, "spans of a step", &s->spans));
     TRY(arena_take_array(arena, parts * parts, sizeof *s->bytes, "sizes of exchanges", &s->bytes));
     return arena_take_array(arena, parts, sizeof *s->widths, "widths of parts", &s->widths);
+}
+
+/* Whose rows stand together is then no longer seen by who works over the spans. */
+static void part_spans(struct step *s)
+{
+    int to = s->rows;
+
+    for (int i = s->span_count; i-- > 0;) {
+        const struct span whole = s->spans[i]; /* its place is needed: to > i as long as rows are left */
+
+        for (int row = whole.rows; row-- > 0;)
+            s->spans[--to] = (struct span){.first_row = whole.first_row + row,
+                                           .rows = 1,
+                                           .first_position = whole.first_position + row,
+                                           .pages = whole.pages};
+    }
+    s->span_count = s->rows;
 }
 
 enum status step_begin(struct step *s, const struct batch *b, const struct kv_cache *kv)
@@ -24,6 +41,8 @@ enum status step_begin(struct step *s, const struct batch *b, const struct kv_ca
     s->rows = group.count;
     s->own = grid_rows(s->grid, group.count, s->grid->my_part);
     kv_cache_spans(kv, b, s->grid->my_group, s->spans, &s->span_count);
+    if (s->by_row && batch_decodes(b))
+        part_spans(s);
     for (int i = 0; i < s->span_count; i++)
         for (int row = 0; row < s->spans[i].rows; row++)
             s->positions[s->spans[i].first_row + row] = s->spans[i].first_position + row;

@@ -23,13 +23,14 @@ struct step {
     struct grid *grid;
     struct kernels *kernels;
     int max_rows; /* of a batch, so of a group too */
+    bool by_row;  /* in steps that only decode every row has a span of its own */
 
     /* after step_begin */
     int rows;           /* of this rank's group */
     int first;          /* row of the batch where they start */
     struct range own;   /* those this rank owns, counted from `first` */
     int32_t *positions; /* [rows] */
-    struct span *spans; /* of the group's pieces */
+    struct span *spans; /* of the group's pieces, or of its rows */
     int span_count;
 
     size_t *bytes; /* [T, T] for the group's exchanges */
@@ -37,7 +38,7 @@ struct step {
 };
 
 enum status step_open(struct step *s, struct arena *arena, struct grid *grid, struct kernels *kernels,
-                      int max_rows, int max_pieces);
+                      int max_rows);
 
 /* Takes what the batch says about this rank's group; `kv` has applied it already. */
 enum status step_begin(struct step *s, const struct batch *b, const struct kv_cache *kv);

@@ -70,6 +70,17 @@ static double rate(int64_t tokens, double seconds)
     return seconds > 0 ? (double)tokens / seconds : 0;
 }
 
+static double acceptance_rate(const struct summary *s)
+{
+    return s->draft_tokens > 0 ? (double)s->accepted_tokens / (double)s->draft_tokens : 0;
+}
+
+/* Tokens of a step with drafts: one would come anyway. */
+static double acceptance_length(const struct summary *s)
+{
+    return s->drafts > 0 ? 1 + (double)s->accepted_tokens / (double)s->drafts : 0;
+}
+
 void summary_law(int64_t loose_products, char *text, size_t size)
 {
     *text = '\0';
@@ -83,7 +94,7 @@ void summary_law(int64_t loose_products, char *text, size_t size)
 void summary_log(const struct summary *s)
 {
     char balance[256] = "", law[160], lowered[224] = "", crossed[96] = "", replayed[96] = "";
-    char halved[48] = "";
+    char halved[48] = "", drafted[128] = "";
     double each = s->decode_tokens > 0 ? 1000 * s->decode_seconds / (double)s->decode_tokens : 0;
 
     if (s->balance)
@@ -100,20 +111,25 @@ void summary_log(const struct summary *s)
                  (long long)s->decoded[RECORDING_NONE]);
     if (s->halved > 0)
         snprintf(halved, sizeof halved, "%lld steps in halves; ", (long long)s->halved);
+    if (s->speculates)
+        snprintf(drafted, sizeof drafted,
+                 "%lld drafts of %lld tokens, %lld accepted (%.1f%%), %.2f tokens a draft; ",
+                 (long long)s->drafts, (long long)s->draft_tokens, (long long)s->accepted_tokens,
+                 100 * acceptance_rate(s), acceptance_length(s));
     log_line(LOG_INFO,
              "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
              "in %.3f s "
              "on %d ranks: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
-             "imbalance %.2f; %lld preemptions; %s%s%s%s%s%s%stokens %016llx",
+             "imbalance %.2f; %lld preemptions; %s%s%s%s%s%s%s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
              rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
              100 * experts_share(s), 100 * dispatch_share(s), 100 * s->share[WATCH_COMBINE],
              100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
              (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, lowered, law, replayed,
-             halved, (unsigned long long)s->hash);
+             halved, drafted, (unsigned long long)s->hash);
 }
 
 /* Under "experts", "balancer" and "precision_balance", what there is of them. */
@@ -142,16 +158,25 @@ static bool exact(const struct summary *s)
     return s->loose_products == 0 && !lowered;
 }
 
+/* Named as vLLM's counters and its figures of them. */
+static json_t *pack_speculation(const struct summary *s)
+{
+    return json_pack("{s:I, s:I, s:I, s:f, s:f}", "spec_decode_num_drafts", (json_int_t)s->drafts,
+                     "spec_decode_num_draft_tokens", (json_int_t)s->draft_tokens,
+                     "spec_decode_num_accepted_tokens", (json_int_t)s->accepted_tokens, "acceptance_rate",
+                     acceptance_rate(s), "mean_acceptance_length", acceptance_length(s));
+}
+
 json_t *summary_pack(const struct summary *s)
 {
     char hash[20];
-    json_t *shares;
+    json_t *shares, *all;
 
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)s->hash);
     shares = json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "attention", s->share[WATCH_ATTENTION], "experts",
                        experts_share(s), "dispatch", dispatch_share(s), "combine", s->share[WATCH_COMBINE],
                        "head", s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE], "waiting", s->idle);
-    return json_pack(
+    all = json_pack(
         "{s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
         "s:I, s:f, s:s, s:o}",
         "ranks", s->ranks, "tensor_parallel_size", s->tensor, "backend", s->backend, "comm", s->comm, "exact",
@@ -162,6 +187,11 @@ json_t *summary_pack(const struct summary *s)
         (json_int_t)s->steps, "elapsed_time", s->seconds, "tokens_per_second",
         rate(s->generated_tokens, s->seconds), "decode_time", s->decode_seconds, "decode_tokens",
         (json_int_t)s->decode_tokens, "imbalance", s->imbalance, "tokens_hash", hash, "shares", shares);
+    if (all && s->speculates && json_object_set_new(all, "speculation", pack_speculation(s)) != 0) {
+        json_decref(all);
+        return NULL;
+    }
+    return all;
 }
 
 static json_t *pack_decoded(const struct summary *s)

@@ -23,6 +23,8 @@ struct summary {
     int64_t prompt_tokens, generated_tokens;  /* computed for the first time, and sampled */
     int64_t cached_tokens, recomputed_tokens; /* of prompts, found in the cache; and computed again */
     int64_t preemptions;
+    bool speculates;
+    int64_t drafts, draft_tokens, accepted_tokens; /* as scheduler has them */
     int64_t steps;
     double seconds;        /* from the first batch to the last, without waiting for input */
     double decode_seconds; /* of steps that only decoded, and the tokens of those */

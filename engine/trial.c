@@ -91,7 +91,7 @@ static enum status take_tokens(void *context)
     for (r = scheduler_oldest(s); r; r = r->newer) {
         int request = t->first + (int)(r->number - t->base);
 
-        if (r->count - r->prompt > t->timeline.requests[request].tokens)
+        while (r->count - r->prompt > t->timeline.requests[request].tokens)
             TRY(timeline_token(&t->timeline, request, now));
     }
     while ((r = scheduler_oldest(s)) && r->state == REQUEST_FINISHED) {
@@ -159,6 +159,7 @@ static enum status lead(struct trial *t, const char *what, int rounds, int reque
 
     timeline_clear(&t->timeline);
     s->prompt_tokens = s->generated_tokens = s->cached_tokens = s->recomputed_tokens = s->preemptions = 0;
+    s->drafts = s->draft_tokens = s->accepted_tokens = 0;
     t->shown = clock_now();
     t->done = 0;
     t->wanted = (int64_t)rounds * requests;

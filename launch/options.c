@@ -6,6 +6,7 @@
 #include "comm/comm_device.h"
 #include "comm/dispatch.h"
 #include "launch/options_balancer.h"
+#include "launch/options_speculative.h"
 #include "launch/options_value.h"
 
 #include <getopt.h>
@@ -533,5 +534,6 @@ enum status options_parse(struct options *o, int argc, char *const *argv)
     if (o->request != OPTIONS_RUN)
         return STATUS_OK;
     TRY(options_balancer_check(&o->balancer));
+    TRY(options_speculative_check(&o->speculative));
     return check_together(o);
 }

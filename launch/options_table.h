@@ -141,6 +141,12 @@ struct options_balancer {
     const char *config;    /* JSON that has been taken into the fields above; NULL: none */
 };
 
+struct options_speculative {
+    const char *config; /* JSON that is taken into the fields below; NULL: no speculation */
+    int tokens;         /* 0: none */
+    int least, most;    /* tokens of an n-gram */
+};
+
 /* Strings point into argv. Fields that hold one of the enums above are int, because the table writes them. */
 struct options {
     int command; /* enum options_command; 0 when only help or version was asked for */
@@ -206,6 +212,7 @@ struct options {
     int max_model_len;             /* 0: the model's own */
     int max_num_seqs;
     int max_num_batched_tokens;
+    struct options_speculative speculative;
     bool no_enable_prefix_caching;
 
     /* texts that are evaluated */

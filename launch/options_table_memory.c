@@ -51,6 +51,16 @@ static const struct options_row rows[] = {
      .field = OPTIONS_FIELD(max_num_batched_tokens),
      .commands = OPTIONS_PLANNING,
      .help = "most tokens of one step; longer prompts take several"},
+    {.name = "speculative-config",
+     .value = "JSON",
+     .type = OPTIONS_STRING,
+     .unset = "none",
+     .field = OPTIONS_FIELD(speculative.config),
+     .commands = OPTIONS_CHOOSING | OPTIONS_INSPECT,
+     .help =
+         "guess tokens by what stands behind the same words earlier in prompt and answer, and check several "
+         "in one step; the tokens stay the same: {\"method\": \"ngram\", \"num_speculative_tokens\": 3, "
+         "\"prompt_lookup_min\": 2, \"prompt_lookup_max\": 5}"},
     {.name = "no-enable-prefix-caching",
      .type = OPTIONS_FLAG,
      .field = OPTIONS_FIELD(no_enable_prefix_caching),

@@ -158,6 +158,29 @@ static void rows_of_groups_and_wanted_rows_follow_from_the_pieces(void **state)
     assert_memory_equal(out, wanted, sizeof wanted);
 }
 
+/* A token and drafts are no prompt, however many rows that is, and all of them want logits. */
+static void drafts_are_part_of_decoding(void **state)
+{
+    const int32_t wanted[] = {3, 4, 5, 6, 7};
+    int32_t out[ROWS];
+
+    (void)state;
+    batch_clear(&sender);
+    add_piece(&sender, 0, 3, 0, BATCH_WANT_NONE);
+    add_piece(&sender, 1, 4, 0, BATCH_WANT_EACH);
+    sender.pieces[1].keep = 0; /* all logits */
+    assert_false(batch_decodes(&sender));
+    assert_false(batch_prompts(&sender));
+    add_piece(&sender, 1, 1, 0, BATCH_WANT_LOGITS);
+    assert_int_equal(batch_check(&sender, GROUPS), STATUS_OK);
+    assert_int_equal(batch_wanted(&sender, out), 5);
+    assert_memory_equal(out, wanted, sizeof wanted);
+    batch_clear(&sender);
+    add_piece(&sender, 1, 4, 0, BATCH_WANT_EACH);
+    add_piece(&sender, 1, 1, 0, BATCH_WANT_LOGITS);
+    assert_true(batch_decodes(&sender));
+}
+
 static void refused(const char *words)
 {
     enum status sent = batch_send(&sender, &rank0);
@@ -184,7 +207,7 @@ static void a_field_that_contradicts_the_rules_is_named(void **state)
     sender.pieces[2].rows = 5, refused("rows of piece 2 is 5, not in 1 ... 4");
     sender.pieces[2].rows = 3, refused("the pieces have 8 rows and 3 pages, row_count is 9");
     sender.pieces[0].position = INT32_MAX, refused("position of piece 0");
-    sender.pieces[0].want = 4, refused("want of piece 0 is 4");
+    sender.pieces[0].want = 5, refused("want of piece 0 is 5");
     sender.pieces[1].keep = 0, refused("keep of piece 1 is 0");
     sender.pieces[2].first_page = 0, refused("first_page of piece 2 is 0");
     sender.pieces[2].new_pages = 1, refused("rows and 2 pages, row_count is 9, page_count 3");
@@ -249,6 +272,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_sent_is_what_is_received, start, end),
         cmocka_unit_test_setup_teardown(a_world_of_one_sends_to_itself, start, end),
         cmocka_unit_test_setup_teardown(rows_of_groups_and_wanted_rows_follow_from_the_pieces, start, end),
+        cmocka_unit_test_setup_teardown(drafts_are_part_of_decoding, start, end),
         cmocka_unit_test_setup_teardown(a_field_that_contradicts_the_rules_is_named, start, end),
         cmocka_unit_test_setup_teardown(a_damaged_message_is_not_believed, start, end),
         cmocka_unit_test_setup_teardown(no_damage_of_one_byte_escapes_the_limits, start, end),

@@ -1,10 +1,12 @@
-/* test_preemption.c - the same tokens through any pool: pages shared, taken away and computed again
+/* test_preemption.c - the same tokens through any pool: pages shared, taken away and computed again, with
+ * drafts
  *
  * SPDX-License-Identifier: Apache-2.0
  *
  * The model here is a chain: what a page holds of a position is mixed from what the page table says about the
  * position before and from the token, and the next token follows from it. So a page that is shared wrongly,
- * overwritten, not computed or given to two changes the text. */
+ * overwritten, not computed or given to two changes the text; and so does a draft that is taken for a token.
+ */
 #include "engine/kv_cache.h"
 #include "engine/scheduler.h"
 
@@ -27,7 +29,8 @@ enum {
     REQUESTS = 2000,
     GROUPS = 3,
     PAGES = 16000,
-    RESULTS = 256,
+    RESULTS = 512,
+    CYCLE = 12,
     BEGINNINGS = 6
 };
 
@@ -49,6 +52,7 @@ struct desk {
     struct arena arena;
     struct kernels *kernels;
     struct kv_cache kv[GROUPS];
+    struct speculate speculate;
     struct scheduler scheduler;
     struct batch batch;
     struct head_result results[RESULTS];
@@ -60,13 +64,22 @@ static struct story story[REQUESTS];
 static uint64_t held[GROUPS][PAGES][PAGE_ROWS];
 static int32_t beginning[BEGINNINGS][POSITIONS];
 
-static void open_desk(struct desk *d, struct scheduler_limits limits)
+/* drafts 0: no speculation */
+static void open_desk(struct desk *d, struct scheduler_limits limits, int drafts)
 {
+    const struct speculate_options options = {.drafts = drafts, .shortest = 1 + drafts % 2, .longest = 3};
+
     memset(d, 0, sizeof *d);
     limits.vocabulary = VOCABULARY;
     limits.positions = POSITIONS;
     assert_int_equal(arena_open(&d->arena, "test", 256 << 20), STATUS_OK);
     assert_int_equal(reference_open(&d->kernels), STATUS_OK);
+    if (drafts > 0) {
+        assert_int_equal(
+            speculate_open(&d->speculate, &d->arena, d->kernels, &options, limits.sequences, POSITIONS),
+            STATUS_OK);
+        limits.speculate = &d->speculate;
+    }
     assert_int_equal(scheduler_open(&d->scheduler, &d->arena, &limits, NULL, stop_ids, 1), STATUS_OK);
     for (int g = 0; g < limits.groups; g++)
         assert_int_equal(kv_cache_open(&d->kv[g], &d->arena, d->kernels, &config, 0, limits.pages_per_group,
@@ -116,6 +129,21 @@ static uint64_t mix(uint64_t before, int32_t token, int position)
     return (x ^ x >> 29) * 0xbf58476d1ce4e5b9u;
 }
 
+/* The likely tokens behind `token`, whose text so far is mixed into `last`: mostly what often comes behind
+ * it. */
+static void predict(struct desk *d, int wanted, uint64_t last, int32_t token, int keep)
+{
+    int32_t next = last % 6 == 0 ? (int32_t)(last / 6 % VOCABULARY) : (token + 5) % CYCLE;
+
+    assert_in_range(keep, 1, 4);
+    for (int k = 0; k < keep; k++) {
+        d->values[wanted][k] = 4.0f - 3.0f * (float)k;
+        d->ids[wanted][k] = (next + k) % VOCABULARY;
+    }
+    d->results[wanted] =
+        (struct head_result){.count = keep, .values = d->values[wanted], .ids = d->ids[wanted]};
+}
+
 /* The batch goes through the model; results of the rows that want some. */
 static void compute(struct desk *d)
 {
@@ -137,18 +165,11 @@ static void compute(struct desk *d)
 
             last = mix(past, b->tokens[p->first_row + row], at);
             held[p->group][table[at / PAGE_ROWS]][at % PAGE_ROWS] = last;
+            if (row >= p->rows - batch_piece_wanted(p))
+                predict(d, wanted++, last, b->tokens[p->first_row + row], p->keep);
         }
-        if (p->want == BATCH_WANT_NONE)
-            continue;
-        assert_in_range(p->keep, 1, 4);
-        for (int k = 0; k < p->keep; k++) {
-            d->values[wanted][k] = 4.0f - (float)k;
-            d->ids[wanted][k] = (int32_t)((last + (uint64_t)k) % VOCABULARY);
-        }
-        d->results[wanted] =
-            (struct head_result){.count = p->keep, .values = d->values[wanted], .ids = d->ids[wanted]};
-        wanted++;
     }
+    assert_true(d->scheduler.limits.wanted == 0 || wanted <= d->scheduler.limits.wanted);
 }
 
 static void add_story(struct desk *d, bool priorities)
@@ -223,8 +244,9 @@ static void write_wanted(void)
 {
     struct desk d;
 
-    open_desk(
-        &d, (struct scheduler_limits){.sequences = 256, .rows = 512, .pages_per_group = PAGES, .groups = 1});
+    open_desk(&d,
+              (struct scheduler_limits){.sequences = 256, .rows = 512, .pages_per_group = PAGES, .groups = 1},
+              0);
     run(&d, 0, false);
     assert_int_equal(d.scheduler.preemptions, 0);
     assert_int_equal(d.scheduler.cached_tokens, 0);
@@ -252,7 +274,7 @@ static void compare(void)
 static void a_pool_for_20_gives_the_same_tokens_as_one_for_all(void **state)
 {
     unsigned seed = (unsigned)time(NULL);
-    int64_t preemptions = 0;
+    int64_t preemptions = 0, accepted = 0, refused = 0;
 
     (void)state;
     print_message("seed %u\n", seed);
@@ -267,17 +289,21 @@ static void a_pool_for_20_gives_the_same_tokens_as_one_for_all(void **state)
                                           .prefix_caching = round % 2 == 0};
         struct desk d;
 
-        open_desk(&d, limits);
+        limits.wanted = limits.sequences + rand() % 100;
+        open_desk(&d, limits, round % 3 == 1 ? 0 : 1 + rand() % 5);
         run(&d, round % 4 == 1 ? 5 : 0, round % 4 >= 2);
         compare();
         print_message("%d pages in %d groups, %d rows: %lld preemptions, %lld cached, %lld computed again\n",
                       limits.pages_per_group, limits.groups, limits.rows, (long long)d.scheduler.preemptions,
                       (long long)d.scheduler.cached_tokens, (long long)d.scheduler.recomputed_tokens);
         preemptions += d.scheduler.preemptions;
+        accepted += d.scheduler.accepted_tokens;
+        refused += d.scheduler.draft_tokens - d.scheduler.accepted_tokens;
         assert_int_equal(d.scheduler.cached_tokens > 0, limits.prefix_caching);
         close_desk(&d);
     }
-    assert_true(preemptions > 100);
+    print_message("%lld drafts accepted, %lld not\n", (long long)accepted, (long long)refused);
+    assert_true(preemptions > 100 && accepted > 500 && refused > 500);
 }
 
 int main(void)

@@ -125,7 +125,8 @@ static void other_steps_are_not_recorded(void **state)
     asked = 0;
     fill(at, 2, 1);
     assert_int_equal(ask(&r, 0, true), RECORDING_NONE); /* the host must know what the router chose */
-    batch.row_count++;                                  /* a prompt */
+    pieces[0].rows++;                                   /* a prompt */
+    batch.row_count++;
     assert_int_equal(ask(&r, 0, false), RECORDING_NONE);
     fill(at, RECORDING_ROWS_MOST + 2, 1);
     assert_int_equal(ask(&r, 1, false), RECORDING_NONE); /* too many rows, of another group */
@@ -140,12 +141,43 @@ static void other_steps_are_not_recorded(void **state)
     assert_int_equal(asked, 0);
 }
 
+/* Rows of drafts count as those of as many sequences. */
+static void steps_with_drafts_are_recorded_by_their_rows(void **state)
+{
+    const int at[] = {4, 252};
+    struct recorder r;
+    int32_t key[GROUPS + 2];
+
+    (void)state;
+    open(&r, &all_seen, false);
+    fill(at, 2, 1);
+    pieces[1].rows = 3;
+    pieces[1].want = BATCH_WANT_EACH;
+    batch.row_count = 4;
+    assert_int_equal(ask(&r, 0, false), RECORDING_AGAIN);
+    assert_int_equal(told_key[1], 255);
+    assert_int_equal(told_key[2], 1);
+    assert_int_equal(told_key[3], 3);
+    memcpy(key, told_key, sizeof key);
+    assert_int_equal(ask(&r, 1, false), RECORDING_AGAIN);
+    assert_memory_equal(key, told_key, sizeof key);
+    pieces[1].rows++; /* the last of them stands at 255, and one more at 256 */
+    batch.row_count++;
+    assert_int_equal(ask(&r, 1, false), RECORDING_AGAIN);
+    assert_int_equal(told_key[1], 255);
+    pieces[1].rows++;
+    batch.row_count++;
+    assert_int_equal(ask(&r, 1, false), RECORDING_AGAIN);
+    assert_int_equal(told_key[1], 511);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_are_of_the_batch_and_cover_it),
         cmocka_unit_test(a_key_lasts_for_many_steps),
         cmocka_unit_test(other_steps_are_not_recorded),
+        cmocka_unit_test(steps_with_drafts_are_recorded_by_their_rows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,11 +85,13 @@ static enum status push(struct list *l, int32_t number)
     return STATUS_OK;
 }
 
-/* position, first_page [rows] and pages of the spans, *used numbers in all. Rows outside any span are -1. */
+/* position, first_page [rows] and pages of the spans, *used numbers in all. Rows outside any span are -1.
+ * Spans of one sequence behind each other share its pages. */
 static enum status write_spans(struct cuda_spans *s, const struct cuda_spans_job *job, size_t *used)
 {
     size_t rows = (size_t)job->rows;
     struct list pages = {s->numbers + 2 * rows, 0, s->room - 2 * rows};
+    size_t first = 0; /* page of the sequence */
 
     if (2 * rows > s->room)
         return FAIL(STATUS_BUG, "a step of %d rows", job->rows);
@@ -99,11 +101,13 @@ static enum status write_spans(struct cuda_spans *s, const struct cuda_spans_job
         const struct span *span = &job->spans[i];
         int count = (span->first_position + span->rows + PAGE_ROWS - 1) / PAGE_ROWS;
 
+        if (i == 0 || span->pages != span[-1].pages)
+            first = pages.used;
         for (int row = 0; row < span->rows; row++) {
             s->numbers[span->first_row + row] = span->first_position + row;
-            s->numbers[rows + (size_t)(span->first_row + row)] = (int32_t)pages.used;
+            s->numbers[rows + (size_t)(span->first_row + row)] = (int32_t)first;
         }
-        for (int page = 0; span->rows > 0 && page < count; page++)
+        for (int page = (int)(pages.used - first); span->rows > 0 && page < count; page++)
             TRY(push(&pages, span->pages[page]));
     }
     *used = 2 * rows + pages.used;

@@ -20,6 +20,7 @@ import tempfile
 GOLDEN = pathlib.Path("tests/golden")
 PIECES = "--separate-allocations"
 MOVING = ("--enable-eplb", "--num-redundant-experts", "2", "--eplb-step-interval", "2", "--eplb-window-size", "4", "--eplb-force")
+SPECULATING = ("--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3}')
 LAYOUTS = ((1, ()), (2, ()), (4, ("-tp", "2")))
 
 
@@ -524,10 +525,30 @@ def lsa(program):
            "under way: exchange by stores, the " in told, told)
 
 
+def speculation(program):
+    """Drafts that the device looks up, in steps that are recorded and replayed and in steps that are not: the bytes of none."""
+    lines = [{"id": i, "prompt_token_ids": [97, 98] * 8 + [99] * i, "max_tokens": 28, "temperature": i / 9, "seed": i, "logprobs": 1 + i % 2,
+              "ignore_eos": True} for i in range(3)]
+    model, options = GOLDEN / "llama4_b", ("--exact", "--max-num-seqs", 4, "--no-enable-prefix-caching")
+    wanted = program.answers(1, model, lines, *options)
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "stats.json"
+        for ranks, order, more in ((1, "lazy", ()), (1, "eager", ("--enforce-eager",)), (2, "random", MOVING)):
+            found = program.answers(ranks, model, lines, *options, *SPECULATING, "--stats", file, *more, order=order, seed=ranks)
+            told, steps = (stats := json.loads(file.read_text()))["speculation"], stats["decode_steps"]
+            if found != wanted:
+                fail(f"{ranks} ranks {more}: other bytes with drafts than without, {told}")
+            if not 0 < told["spec_decode_num_accepted_tokens"] < told["spec_decode_num_draft_tokens"]:
+                fail(f"{ranks} ranks {more}: drafts were to be accepted and refused, {told}")
+            if (steps["replayed"] > 0) != ("--enforce-eager" not in more and (ranks == 1 or program.exchange == "nccl")):
+                fail(f"{ranks} ranks {more}: decode steps {steps}")
+            print(f"  equal: {ranks} ranks {more[:1]}, {told}, {steps}", flush=True)
+
+
 def memory(program):
     """A plan says to the byte what a run then takes of every device, all at once; --gpu-memory-utilization is a share of all its
     memory. Piece by piece the same is taken, so nothing is planned that is not."""
-    for ranks, name, *layout in ((1, "llama4_b"), (2, "qwen3moe_fp8block"), (2, "mixtral_f16", "-tp", "2"),
+    for ranks, name, *layout in ((1, "llama4_b"), (2, "qwen3moe_fp8block"), (2, "mixtral_f16", "-tp", "2", *SPECULATING),
                                   (2, "olmoe", "--exact", *MOVING, *(("--dispatch", "lsa") if program.windows else ())),
                                   *([(2, "llama4_b", "--enable-dbo")] if program.exchange == "nccl" else [])):
         common = ["--model", str(GOLDEN / name), "--backend", "cuda", "--cuda-module", program.module, *layout,
@@ -565,7 +586,7 @@ def memory(program):
            in told, told)
 
 
-CASES = {case.__name__: case for case in (faults, graphs, halves, families, balancer, nodes, waits, products, lowering, exact, fallback, selftest, devices, memory, lsa)}
+CASES = {case.__name__: case for case in (faults, graphs, halves, families, balancer, nodes, waits, products, lowering, exact, fallback, selftest, devices, memory, lsa, speculation)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 5 or sys.argv[4] not in CASES:

@@ -488,9 +488,50 @@ def families(program):
                 expect_equal(f"{model.name} {backend} on {count} ranks {layout}", found, alone)
 
 
+def repetitive():
+    """Requests that go on as they began, in all ways that a token can be chosen and an answer can end."""
+    ways_of = ({"temperature": 0, "ignore_eos": True}, {"temperature": 0.3, "seed": 5, "ignore_eos": True},
+               {"temperature": 0.7, "top_k": 5, "seed": 6, "logprobs": 2}, {"temperature": 0, "stop": ["sat on", "const char *strt", "five t"]},
+               {"temperature": 0, "repetition_penalty": 1.05, "min_tokens": 20, "logprobs": 1, "logit_bias": {"5": -1}},
+               {"temperature": 0, "stop_token_ids": [13, 25], "min_tokens": 9})
+    prompts = ("The cat sat on the mat. The dog sat on the log. " * 3, "one two three four five " * 6, "int main(void) { return 0; }\n" * 4)
+    return "".join(json.dumps({"id": f"{number} {way}", "prompt": prompt, "max_tokens": 48, **how}) + "\n"
+                   for number, prompt in enumerate(prompts) for way, how in enumerate(ways_of)).encode()
+
+
+def speculation(program):
+    """Drafts, accepted and refused, change no byte: greedy and drawn, whatever ends an answer, on any ranks, with experts
+    moving, in steps with few rows, from a pool that is too small, in chunks of positions and with several drafts or one."""
+    config = lambda drafts, least, most: ("--speculative-config", json.dumps(
+        {"method": "ngram", "num_speculative_tokens": drafts, "prompt_lookup_min": least, "prompt_lookup_max": most}))
+    plain = ("--input", "jsonl", "--no-stream", "--ordered", "--no-enable-prefix-caching")
+    runs = [(1, (), (3, 2, 5)), (2, ("--max-num-batched-tokens", 20), (1, 1, 1)), (3, FORCED, (5, 2, 3)),
+            (4, ("-tp", 2, "--kv-cache-memory", "384K"), (16, 2, 5)), (8, (), (3, 2, 5))]
+    wanted = program.answers(1, "generate", "--model", DEMO, *plain, stdin=repetitive())
+    ends = [json.loads(line)["finish_reason"] for line in wanted.splitlines()]
+    if ends.count("stop") < 3 or ends.count("length") < 9:
+        fail(f"answers were to end in different ways: {ends}")
+    for count, layout, numbers in runs:
+        found, stats = stats_of(program, count, "generate", "--model", DEMO, *plain, *layout, *config(*numbers), stdin=repetitive())
+        expect_equal(f"{numbers} on {count} ranks {layout}", found, wanted)
+        told = stats["speculation"]
+        print(f"    {told}, {stats['steps']} steps, {stats['preemptions']} preemptions", flush=True)
+        if not 0 < told["spec_decode_num_accepted_tokens"] < told["spec_decode_num_draft_tokens"]:
+            fail(f"drafts were to be accepted and refused: {told}")
+        if ("--kv-cache-memory" in layout) != (stats["preemptions"] > 0):
+            fail(f"{layout}: {stats['preemptions']} preemptions")
+    with tempfile.TemporaryDirectory() as folder:  # attention in chunks of half a page, and in whole
+        text = b"".join(json.dumps({"id": i, "prompt": "ab" * 9 + "c" * i, "max_tokens": 40, "temperature": i % 2 / 5, "seed": i,
+                                    "ignore_eos": True}).encode() + b"\n" for i in range(6))
+        for model in tiny_models(folder):
+            wanted = program.answers(1, "generate", "--model", model, *plain, stdin=text)
+            found, stats = stats_of(program, 2, "generate", "--model", model, *plain, *config(4, 1, 3), stdin=text)
+            expect_equal(f"{model.name}, {stats['speculation']}", found, wanted)
+
+
 CASES = {case.__name__: case for case in (ranks, grids, company, pages, threads, comms, tiny, padded, paths, gold,
                                                     requests, families)}
-CASES.update({case.__name__: case for case in (balancer, balancer_figures, lowering, placements, node_once, shared_experts)})
+CASES.update({case.__name__: case for case in (balancer, balancer_figures, lowering, placements, node_once, shared_experts, speculation)})
 
 
 def main():
