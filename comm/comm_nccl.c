@@ -259,6 +259,31 @@ static enum status exchange_end(struct comm *c, const void *arrivals)
     return STATUS_OK;
 }
 
+/* Every rank sends every other, and all of them, so many bytes. */
+static enum status call_all(struct nccl *n, size_t bytes)
+{
+    const void *mine = n->arrived[PARTS - 1], *there;
+
+    for (int r = 0; r < n->table.size; r++)
+        n->in[r] = bytes;
+    n->next = 0;
+    TRY(all_gather(&n->table, mine, n->in, &there));
+    return gather_pairs(n, "exchange", -1, mine, n->in, next_arrivals(n));
+}
+
+/* NCCL connects ranks, and takes buffers for that, at the first call of a kind and size; so it takes them
+ * now, while what the cache may have is not settled. */
+static enum status connect_ways(struct nccl *n)
+{
+    size_t most = n->most / (size_t)n->table.size;
+
+    if (most == 0)
+        return STATUS_OK;
+    TRY(call_all(n, 1));
+    TRY(call_all(n, most));
+    return cuda_device_wait(n->team->device);
+}
+
 static void close_all(struct comm *c)
 {
     struct nccl *n = nccl_of(c);
@@ -319,7 +344,8 @@ static enum status open_in(struct nccl *n, struct comm *whole, int part)
     if (!whole) {
         n->team = &n->own;
         TRY(comm_nccl_team_open(n->team, &c->device, &c->record, n->inner, mine));
-        return number_ranks(n, NULL);
+        TRY(number_ranks(n, NULL));
+        return connect_ways(n);
     }
     all = nccl_of(whole)->inner;
     TRY(all->reduce(all, COMM_MIN, &able, 1));
@@ -329,7 +355,8 @@ static enum status open_in(struct nccl *n, struct comm *whole, int part)
     TRY(number_ranks(n, whole));
     n->team = nccl_of(whole)->team;
     n->member = 1;
-    return comm_nccl_team_split(n->team, part, n->table.rank);
+    TRY(comm_nccl_team_split(n->team, part, n->table.rank));
+    return connect_ways(n);
 }
 
 enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *whole, int part, size_t most,

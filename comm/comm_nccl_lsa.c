@@ -228,7 +228,7 @@ static enum status check_library(const struct lsa *l)
 
 static enum status take_memory(struct lsa *l)
 {
-    size_t states = (size_t)l->table.size * CUDA_LSA_CHUNKS * sizeof *l->state;
+    size_t states = cuda_plan_state_bytes(l->table.size);
     ncclResult_t result = ncclMemAlloc(&l->memory, cuda_plan_window_bytes(l->table.size, l->lsa.place));
     void *number;
 

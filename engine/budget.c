@@ -21,12 +21,18 @@ struct trial {
     struct counting counting;
 };
 
+/* Ranks that are near each other, at most. */
+static int ranks_near(int ranks, const struct budget_place *place)
+{
+    return place->node_size > 0 ? place->node_size : (ranks + place->nodes - 1) / place->nodes;
+}
+
 /* Who is near whom in the plan: NULL where all are. And who shares experts with whom: ranks of one machine.
  */
 static enum status map_nodes(struct engine *e, const struct budget_place *place)
 {
     int ranks = e->options.ranks, machine = (ranks + place->nodes - 1) / place->nodes;
-    int size = place->node_size > 0 ? place->node_size : machine, most = size < machine ? size : machine;
+    int size = ranks_near(ranks, place), most = size < machine ? size : machine;
     int32_t *rank_node, *share_node;
 
     e->options.ways.rank_node = e->options.share_node = NULL;
@@ -67,12 +73,29 @@ static void trial_close(struct trial *t)
     arena_close(&t->engine.arena);
 }
 
-/* --dispatch lsa: the window, where those of all ranks are, and the number of the next exchange. */
-static void plan_windows(struct budget_rank *r, const struct engine *e, const struct kernels *real)
+/* What driver and libraries hold of a device, and what the driver rounds the backend's last allocation up by.
+ */
+static size_t plan_libraries(const struct engine *e, const struct budget_place *place)
 {
-    r->windows = cuda_plan_window_bytes(e->grid.ranks, DISPATCH_FIXED_BYTES);
-    r->exchanges += r->windows + kernels_piece_bytes(real, (size_t)e->grid.ranks * sizeof(char *)) +
+    int near = ranks_near(e->grid.ranks, place);
+    bool stores = e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1;
+
+    if (place->measured)
+        return place->held + CUDA_PLAN_GRAIN;
+    if (e->options.exchange == COMM_DEVICE_HOST)
+        return CUDA_PLAN_GRAIN;
+    return CUDA_PLAN_GRAIN + cuda_plan_nccl_bytes(e->grid.ranks, near) +
+           cuda_plan_nccl_bytes(e->grid.tensor, near) +
+           (stores ? cuda_plan_window_bytes(e->grid.ranks, DISPATCH_FIXED_BYTES) : 0);
+}
+
+/* --dispatch lsa: where the windows of all ranks are, the number of the next exchange, and what has become of
+ * rows. */
+static void plan_stores(struct budget_rank *r, const struct engine *e, const struct kernels *real)
+{
+    r->exchanges += kernels_piece_bytes(real, (size_t)e->grid.ranks * sizeof(char *)) +
                     kernels_piece_bytes(real, sizeof(uint64_t));
+    r->pinned += cuda_plan_state_bytes(e->grid.ranks);
 }
 
 /* Exchanges and the backend's own; where its memory is apart, also what lies on the host. */
@@ -90,8 +113,11 @@ static void plan_exchanges(struct budget_rank *r, const struct engine *e, const 
               comm_device_host_bytes(e->grid.tensor, group);
     r->exchanges = comm_device_bytes(place->real, e->grid.ranks, world) +
                    comm_device_bytes(place->real, e->grid.tensor, group);
+    r->pinned = cuda_plan_pinned_bytes();
+    r->libraries = plan_libraries(e, place);
     if (e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1)
-        plan_windows(r, e, place->real);
+        plan_stores(r, e, place->real);
+    r->host += r->pinned;
 }
 
 /* What is free, as engine_size_cache would find it, when `taken` bytes of a rank's memory are not. */
@@ -115,7 +141,7 @@ static enum status plan_load(struct budget *b, struct trial *t, int64_t *pages)
     TRY(weights_plan(&r->weights, &r->shared, &e->config, &e->grid, &e->placement, &e->tensors,
                      b->place.real));
     plan_exchanges(r, e, &b->place);
-    taken = r->weights + r->exchanges + r->backend;
+    taken = r->weights + r->exchanges + r->backend + r->libraries;
     TRY(engine_buffer_bytes(e, b->place.real, &r->reserved));
     *pages = engine_cache_pages(e, engine_cache_bytes(e, free_beside(&b->place, taken), r->reserved));
     b->groups = e->grid.groups;
@@ -225,7 +251,12 @@ static enum status plan_all(struct budget *b, const struct engine *read, struct 
 
 size_t budget_total(const struct budget_rank *r)
 {
-    return r->weights + r->cache + r->buffers + r->exchanges + r->backend + r->tables;
+    return r->weights + r->cache + r->buffers + r->exchanges + r->backend + r->tables + r->libraries;
+}
+
+size_t budget_first(const struct budget_rank *r)
+{
+    return r->exchanges + r->backend;
 }
 
 enum status budget_plan(struct budget *b, struct arena *arena, const struct engine *read,

@@ -7,7 +7,8 @@
  * headers of the files are needed, no exchanges, and no rank but this process.
  *
  * What is not in it: the program and its libraries, the page cache of the files, and what a prompt takes on
- * rank 0 while it runs. */
+ * rank 0 while it runs. What driver and libraries take of a device is no function's to say: it is measured,
+ * or estimated where there is no device. */
 #ifndef BUDGET_H
 #define BUDGET_H
 
@@ -20,9 +21,10 @@ struct budget_rank {
     size_t cache;     /* keys and values */
     size_t buffers;   /* of a step, in the backend's memory */
     size_t exchanges; /* of the comms, shared with the node or not */
-    size_t windows;   /* of exchanges, what NCCL takes of a device beside the backend's one allocation */
+    size_t libraries; /* that driver and libraries hold of a device */
     size_t backend;   /* of a backend whose memory is apart, for itself */
     size_t host;      /* of the host's memory, where the backend's is apart; in no sum */
+    size_t pinned;    /* for copies to and from a device; part of `host` */
     size_t tables;    /* names and places of tensors, page tables; on rank 0 room for logits; part of `host`
                          where the backend's memory is apart */
     size_t reserved;  /* of buffers and tables, what is kept free when the cache is sized */
@@ -38,6 +40,8 @@ struct budget_place {
     bool shared;          /* exchanges through shared memory */
     const char *name;     /* of the backend: "cpu" */
     struct kernels *real; /* the backend, to be asked for sizes while the plan is made */
+    bool measured; /* what driver and libraries hold of a device is `held` bytes, on the rank with the */
+    size_t held;   /* most; else it is estimated */
 };
 
 struct budget {
@@ -60,8 +64,9 @@ struct budget {
 enum status budget_plan(struct budget *b, struct arena *arena, const struct engine *read,
                         const struct engine_options *options, const struct budget_place *place);
 
-/* All of a rank. */
+/* All of a rank, and what of a device its backend and exchanges need to be opened. */
 size_t budget_total(const struct budget_rank *r);
+size_t budget_first(const struct budget_rank *r);
 
 /* Positions that one sequence must be able to have: --max-model-len; where that was not given a run takes
  * what the cache holds. */

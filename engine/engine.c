@@ -336,17 +336,20 @@ static enum status connect_devices(struct engine *e)
     return e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1 ? connect_stores(e) : STATUS_OK;
 }
 
-enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k)
+enum status engine_connect(struct engine *e, struct comm *world, struct comm *group, struct kernels *k)
 {
     e->kernels = k;
     if (e->options.ways.dispatch == DISPATCH_LSA && !k->apart)
         return FAIL(STATUS_UNAVAILABLE, "--dispatch lsa is for rows on GPUs, and the backend is %s", k->name);
     TRY(grid_open(&e->grid, world, group, e->options.tensor, e->options.expert_ranks));
     e->grid.share = e->share.part ? &e->share : NULL;
-    if (k->apart)
-        TRY(connect_devices(e));
+    return k->apart ? connect_devices(e) : STATUS_OK;
+}
+
+enum status engine_load(struct engine *e)
+{
     watch_enter(WATCH_LOAD, -1);
-    TRY(weights_open(&e->weights, &e->config, &e->grid, &e->placement, &e->tensors, k));
+    TRY(weights_open(&e->weights, &e->config, &e->grid, &e->placement, &e->tensors, e->kernels));
     return lowering_check_weights(&e->options.lowering, &e->config, &e->weights, &e->placement,
                                   e->options.rank);
 }

@@ -5,7 +5,8 @@
  *     engine_read    configuration and tensor headers; no weights, no exchanges       each rank alone
  *     engine_sizes   what the comms must deliver                                      each rank alone
  *     engine_place, engine_share    where experts start; the memory of those that ranks share
- *     engine_load, engine_size_cache, engine_prepare, engine_measure    weights, cache, buffers       then
+ *     engine_connect, engine_load, engine_size_cache, engine_prepare, engine_measure    exchanges, weights,
+ * cache, buffers       then
  * the memory is sealed (model_forward, step by step) engine_close */
 #ifndef ENGINE_H
 #define ENGINE_H
@@ -90,9 +91,13 @@ enum status engine_share_check(const struct engine_options *o, const struct kern
  * Collective over `world`, whose memory it is; agree before going on. */
 enum status engine_share(struct engine *e, struct comm *world, struct kernels *k);
 
-/* The weights of this rank. Collective where devices are connected, else not: a rank can fail alone, so agree
- * before going on. */
-enum status engine_load(struct engine *e, struct comm *world, struct comm *group, struct kernels *k);
+/* The ranks of this run, and exchanges between their devices, which then hold what they ever will of them.
+ * Collective over `world`. */
+enum status engine_connect(struct engine *e, struct comm *world, struct comm *group, struct kernels *k);
+
+/* The weights of this rank, once it is connected. Not collective: a rank can fail alone, so agree before
+ * going on. */
+enum status engine_load(struct engine *e);
 
 /* Bytes that the buffers of a step will take on this rank beside the cache; needs weights_share. */
 enum status engine_buffer_bytes(const struct engine *e, struct kernels *real, size_t *bytes);

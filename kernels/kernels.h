@@ -342,6 +342,11 @@ struct kernels {
     size_t foreign_bytes; /* that the driver and others had taken when the table was opened */
     size_t own_bytes;     /* that the backend takes for itself beside what is asked of alloc */
 
+    /* Where it is apart, and planned: `bytes` more to give out pieces of, once, and what driver and libraries
+     * hold of it for this process beside all that was taken here. */
+    enum status (*extend)(struct kernels *k, size_t bytes);
+    enum status (*held)(struct kernels *k, size_t *bytes);
+
     /* Exchanges (comm/comm.h) of rows in this backend's memory that go from device to device; NULL: it has
      * none. Collective over the ranks of `inner`, which is not owned and may be used beside them, and over
      * those of `whole`: NULL, or exchanges opened so by more ranks, of which those with this `part` are a

@@ -31,7 +31,8 @@ enum status module_list_cuda(const char *file, struct module_devices *out);
 /* What a backend is asked to be. */
 struct module_request {
     int device;    /* of those that are visible */
-    size_t memory; /* bytes of it to take, all at once; 0: every piece is an allocation of its own */
+    size_t memory; /* bytes of it to take at once, before extend is asked for more; 0: every piece is an
+                      allocation of its own */
     bool exact;    /* no library that picks its order of sums by the shape of a product */
 };
 

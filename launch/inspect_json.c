@@ -51,9 +51,10 @@ static void print_rank(FILE *out, const struct budget_rank *r, int rank)
 {
     fprintf(out,
             "%s{\"rank\":%d,\"slots\":%d,\"weights\":%zu,\"shared\":%zu,\"cache\":%zu,\"buffers\":%zu,"
-            "\"exchanges\":%zu,\"backend\":%zu,\"tables\":%zu,\"together\":%zu,\"host\":%zu}",
+            "\"exchanges\":%zu,\"backend\":%zu,\"libraries\":%zu,\"tables\":%zu,\"together\":%zu,"
+            "\"host\":%zu,\"pinned\":%zu}",
             rank ? "," : "", rank, r->slots, r->weights, r->shared, r->cache, r->buffers, r->exchanges,
-            r->backend, r->tables, budget_total(r), r->host);
+            r->backend, r->libraries, r->tables, budget_total(r), r->host, r->pinned);
 }
 
 /* Only what helps is named. */

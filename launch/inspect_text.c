@@ -168,27 +168,28 @@ static void print_cache(FILE *out, const struct budget *b)
             size_text(sequence, (size_t)((longest + PAGE_ROWS - 1) / PAGE_ROWS) * b->page_bytes));
 }
 
-enum { PARTS = 6, PARTS_MOST = PARTS + 1 };
+enum { PARTS = 6, PARTS_MOST = PARTS + 2 };
 
-/* The columns of a rank; one more where the backend has memory of its own. */
+/* The columns of a rank; two more where the backend has memory of its own. */
 static int bytes_of(const struct budget *b, const struct budget_rank *r, size_t bytes[static PARTS_MOST])
 {
-    const size_t all[PARTS_MOST] = {
-        r->weights,      r->cache, r->buffers, r->exchanges, b->device ? r->backend : r->tables,
-        budget_total(r), r->host};
+    const size_t here[PARTS] = {r->weights, r->cache, r->buffers, r->exchanges, r->tables, budget_total(r)};
+    const size_t apart[PARTS_MOST] = {r->weights, r->cache,     r->buffers,      r->exchanges,
+                                      r->backend, r->libraries, budget_total(r), r->host};
 
-    memcpy(bytes, all, sizeof all);
+    memcpy(bytes, b->device ? apart : here, b->device ? sizeof apart : sizeof here);
     return b->device ? PARTS_MOST : PARTS;
 }
 
 static void print_heading(FILE *out, const struct budget *b, const char *first)
 {
-    const char *const names[PARTS_MOST] = {
-        "weights", "cache", "buffers", "exchanges", b->device ? "backend" : "tables", "together", "host"};
+    static const char *const here[PARTS] = {"weights", "cache", "buffers", "exchanges", "tables", "together"};
+    static const char *const apart[PARTS_MOST] = {"weights", "cache",     "buffers",  "exchanges",
+                                                  "backend", "libraries", "together", "host"};
 
     fprintf(out, "  %-11s %5s", first, "slots");
     for (int i = 0; i < (b->device ? PARTS_MOST : PARTS); i++)
-        fprintf(out, " %10s", names[i]);
+        fprintf(out, " %10s", b->device ? apart[i] : here[i]);
 }
 
 static void print_bytes(FILE *out, const struct budget *b, const struct budget_rank *r)
@@ -307,6 +308,7 @@ void inspect_text(FILE *out, const struct inspect_report *r)
     else
         print_table(out, r);
     fprintf(out, "\nplanned in %.3f s, beside %s\n", r->seconds,
-            r->plan[0].budget.device ? "the driver's context on each GPU"
+            r->plan[0].budget.device ? "the driver's context on each GPU; libraries are an estimate, a run "
+                                       "measures them and its cache takes what is left"
                                      : "the memory of the program and its libraries");
 }

@@ -22,8 +22,8 @@ static const struct options_row rows[] = {
      .preset = "0.9",
      .field = OPTIONS_FIELD(gpu_memory_utilization),
      .commands = OPTIONS_PLANNING,
-     .help = "share that a rank may use: of all memory of its GPU, weights included; on processors of the "
-             "memory that is free after loading, which the ranks of a node divide"},
+     .help = "share that a rank may use: of all memory of its GPU, weights and libraries included; on "
+             "processors of the memory that is free after loading, which the ranks of a node divide"},
     {.name = "max-model-len",
      .value = "N",
      .type = OPTIONS_WHOLE,

@@ -135,55 +135,95 @@ enum status session_device(struct session *s, bool *go)
     return STATUS_OK;
 }
 
-/* The pages of the cache and the bytes of its device that this rank takes, out of a plan that comes out alike
- * on all ranks; `arena` is for the plan. */
-static enum status plan_in(struct session *s, struct arena *arena, size_t *bytes)
+/* The line about rank 0's device, and one when the plan leaves no room. */
+static enum status tell_plan(const struct session *s, const struct budget *b)
 {
-    const struct engine_options *o = &s->engine.options;
-    struct kernels table;
-    struct budget_place place = {.nodes = s->process.nodes, .name = "cuda", .real = &table};
-    const struct budget_rank *most;
-    struct budget b;
+    const struct budget_rank *most = &b->rank[b->heaviest];
+    const struct budget_rank *first = &b->rank[0];
 
-    cuda_plan_table(&table, s->device_memory, s->options->exact);
-    TRY(budget_plan(&b, arena, &s->engine, o, &place));
-    most = &b.rank[b.heaviest];
-    if (b.pages < 1)
+    if (b->pages < 1)
         return FAIL(STATUS_NO_MEMORY,
-                    "rank %d takes %.1f MiB beside keys and values and may take %.1f MiB, which leaves no "
-                    "room for a page of %d positions (%.1f KiB); raise %s, or see what `inspect` says",
-                    b.heaviest, (double)(budget_total(most) - most->cache) / 1048576,
-                    (double)b.place.memory / 1048576, PAGE_ROWS, (double)b.page_bytes / 1024,
-                    o->kv_cache_memory > 0 ? "--kv-cache-memory" : "--gpu-memory-utilization");
-    s->pages = b.pages;
-    *bytes = budget_total(&b.rank[s->process.rank]) - b.rank[s->process.rank].windows;
+                    "rank %d takes %.1f MiB beside keys and values, %.1f MiB of them for driver and "
+                    "libraries, and may take %.1f MiB, which leaves no room for a page of %d positions (%.1f "
+                    "KiB); raise %s, or see what `inspect` says",
+                    b->heaviest, (double)(budget_total(most) - most->cache) / 1048576,
+                    (double)most->libraries / 1048576, (double)b->place.memory / 1048576, PAGE_ROWS,
+                    (double)b->page_bytes / 1024,
+                    s->options->kv_cache_memory > 0 ? "--kv-cache-memory" : "--gpu-memory-utilization");
+    if (b->place.held > 0)
+        log_line(LOG_INFO,
+                 "driver and libraries hold %.1f MiB of a GPU, as measured; with that rank 0 takes %.1f MiB "
+                 "of the %.1f MiB that it may, %.1f MiB of them for keys and values",
+                 (double)first->libraries / 1048576, (double)budget_total(first) / 1048576,
+                 (double)b->place.memory / 1048576, (double)first->cache / 1048576);
     return STATUS_OK;
 }
 
-static enum status plan_device(struct session *s, size_t *bytes)
+/* The pages of the cache and what this rank takes of its device, out of a plan that comes out alike on all
+ * ranks; `arena` is for the plan. */
+static enum status plan_in(struct session *s, struct arena *arena, size_t held, struct budget_rank *mine)
+{
+    struct kernels table;
+    struct budget_place place = {
+        .nodes = s->process.nodes, .name = "cuda", .real = &table, .measured = true, .held = held};
+    struct budget b;
+
+    cuda_plan_table(&table, s->device_memory, s->options->exact);
+    TRY(budget_plan(&b, arena, &s->engine, &s->engine.options, &place));
+    TRY(tell_plan(s, &b));
+    s->pages = b.pages;
+    *mine = b.rank[s->process.rank];
+    return STATUS_OK;
+}
+
+/* `held`: bytes of a device that driver and libraries hold. */
+static enum status plan_device(struct session *s, size_t held, struct budget_rank *mine)
 {
     struct arena arena;
     enum status status;
 
     TRY(arena_open(&arena, "a plan", PLAN_BYTES));
-    status = plan_in(s, &arena, bytes);
+    status = plan_in(s, &arena, held, mine);
     arena_close(&arena);
     return status;
+}
+
+/* The exchanges are open, and libraries hold what they will. So it is known what the cache may take, before a
+ * weight is read: on all ranks as much as on the one whose libraries hold most. */
+static enum status settle_memory(struct session *s)
+{
+    struct process *p = &s->process;
+    struct kernels *k = s->kernels;
+    struct budget_rank mine = {0};
+    size_t held = 0;
+    int64_t most;
+
+    if (!k->apart)
+        return STATUS_OK;
+    TRY(process_agree(p, k->wait(k)));
+    TRY(process_agree(p, k->held(k, &held)));
+    most = (int64_t)held;
+    TRY(s->world->reduce(s->world, COMM_MAX, &most, 1));
+    TRY(process_agree(p, plan_device(s, (size_t)most, &mine)));
+    if (s->options->separate_allocations)
+        return STATUS_OK;
+    return process_agree(p, k->extend(k, budget_total(&mine) - budget_first(&mine) - mine.libraries));
 }
 
 /* *open: every rank has a GPU and works on it. A command without a model has no plan. */
 static enum status open_cuda(struct session *s, bool *open)
 {
     struct module_request request = {.exact = s->options->exact};
+    struct budget_rank mine = {0};
 
     TRY(session_device(s, open));
     if (!*open)
         return STATUS_OK;
     request.device = s->device;
-    if (s->engine.options.ranks > 0)
-        TRY(process_agree(&s->process, plan_device(s, &request.memory)));
-    if (s->options->separate_allocations)
-        request.memory = 0;
+    if (s->engine.options.ranks > 0) /* what cannot be is refused before a device is opened */
+        TRY(process_agree(&s->process, plan_device(s, 0, &mine)));
+    if (!s->options->separate_allocations)
+        request.memory = budget_first(&mine);
     TRY(settle(s, module_open_cuda(s->options->cuda_module, &request, &s->kernels), open));
     if (*open) {
         s->backend = OPTIONS_BACKEND_CUDA;
@@ -342,7 +382,9 @@ static enum status load_engine(struct session *s)
     TRY(process_agree(p, lowering_check(&e->options.lowering, s->kernels)));
     TRY(process_agree(p, engine_place(e, s->world)));
     TRY(process_agree(p, engine_share(e, s->world, s->kernels)));
-    TRY(process_agree(p, engine_load(e, s->world, s->group, s->kernels)));
+    TRY(process_agree(p, engine_connect(e, s->world, s->group, s->kernels)));
+    TRY(settle_memory(s));
+    TRY(process_agree(p, engine_load(e)));
     TRY(process_agree(p, s->pages > 0 ? engine_use_pages(e, s->pages) : engine_size_cache(e)));
     TRY(process_agree(p, engine_prepare(e)));
     TRY(process_agree(p, engine_measure(e)));

@@ -141,7 +141,8 @@ static enum status open_run(struct run *r, const struct shape *s)
     before = shared_bytes();
     TRY(engine_share(&r->engine, r->world, r->kernels));
     r->experts = shared_bytes() - before;
-    TRY(engine_load(&r->engine, r->world, r->group, r->kernels));
+    TRY(engine_connect(&r->engine, r->world, r->group, r->kernels));
+    TRY(engine_load(&r->engine));
     TRY(engine_size_cache(&r->engine));
     return engine_prepare(&r->engine);
 }

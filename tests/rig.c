@@ -69,7 +69,8 @@ enum status rig_open(struct rig *r, const struct rig_options *o)
     else
         TRY(cpu_open(cpu_best_path(), o->threads, NULL, &r->kernels));
     TRY(engine_share(&r->engine, r->world, r->kernels));
-    TRY(engine_load(&r->engine, r->world, r->group, r->kernels));
+    TRY(engine_connect(&r->engine, r->world, r->group, r->kernels));
+    TRY(engine_load(&r->engine));
     TRY(engine_size_cache(&r->engine));
     TRY(engine_prepare(&r->engine));
     return engine_measure(&r->engine);

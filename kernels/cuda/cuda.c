@@ -28,9 +28,19 @@ static size_t memory_free_bytes(struct kernels *k)
     const struct cuda_pool *pool = &cuda_entries_of(k)->device.pool;
     size_t left = 0, total = 0;
 
-    if (pool->base)
-        return pool->bytes - pool->used;
+    if (pool->parts > 0)
+        return cuda_pool_left(pool);
     return cudaMemGetInfo(&left, &total) == cudaSuccess ? left : 0;
+}
+
+static enum status extend(struct kernels *k, size_t bytes)
+{
+    return cuda_device_extend(&cuda_entries_of(k)->device, bytes);
+}
+
+static enum status held(struct kernels *k, size_t *bytes)
+{
+    return cuda_device_held(&cuda_entries_of(k)->device, bytes);
 }
 
 static enum status upload(struct kernels *k, void *device, const void *host, size_t bytes)
@@ -219,6 +229,8 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
                                 .total_bytes = c->device.total_bytes,
                                 .foreign_bytes = c->device.foreign_bytes,
                                 .own_bytes = cuda_plan_own_bytes(!c->blas.close),
+                                .extend = extend,
+                                .held = held,
                                 .alloc = memory_alloc,
                                 .release = memory_release,
                                 .free_bytes = memory_free_bytes,

@@ -8,7 +8,7 @@
 #include <cublas_v2.h>
 #include <stdio.h>
 
-enum { WORKSPACE_BYTES = CUDA_PLAN_WORKSPACE_BYTES, PLANE_STEP = 32 };
+enum { WORKSPACE_BYTES = CUDA_PLAN_WORKSPACE_BYTES, PLANE_STEP = 32, FIRST = 64 };
 
 /* What went wrong and in which call; "" as `shape`: it has none. */
 static enum status blas_error(cublasStatus_t error, const char *call, const char *shape)
@@ -151,6 +151,19 @@ static void close_all(struct cuda_blas *b)
     *b = (struct cuda_blas){0};
 }
 
+/* cuBLAS loads its code at the first product, so there is one while what the cache may take is not settled.
+ */
+static enum status multiply_first(struct cuda_blas *b)
+{
+    struct cuda_planes x = planes_in(b, FIRST, FIRST);
+    struct cuda_weight w = {
+        .data = x.data, .plane = x.plane, .rows = FIRST, .columns = FIRST, .stride = x.stride};
+    enum status status = multiply_planes(b, behind(x, FIRST), x, &w, false, false);
+
+    b->products = 0;
+    return status;
+}
+
 static enum status take_all(struct cuda_blas *b)
 {
     cublasHandle_t handle;
@@ -161,7 +174,7 @@ static enum status take_all(struct cuda_blas *b)
     BLAS_TRY(cublasSetStream(handle, b->device->stream));
     /* After the stream, which gives cuBLAS back to memory of its own. */
     BLAS_TRY(cublasSetWorkspace(handle, b->workspace, WORKSPACE_BYTES));
-    return STATUS_OK;
+    return multiply_first(b);
 }
 
 enum status cuda_blas_open(struct cuda_blas *b, struct cuda_device *d)

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/cuda_device.h"
 
+#include "kernels/cuda/cuda_context.h"
 #include "kernels/module.h"
 
 #include <string.h>
@@ -62,17 +63,29 @@ void cuda_device_give_back(struct cuda_device *d, void *piece)
     cuda_pool_give_back(&d->pool, piece);
 }
 
-static enum status take_all(struct cuda_device *d, size_t memory)
+/* From here on the driver has a context here. Where nobody tells its size it counts as taken by others. */
+static enum status enter_device(struct cuda_device *d)
 {
-    size_t left = 0;
-    void *mirror, *partial;
+    size_t before = 0, after = 0, left = 0, own = 0;
+    bool known = cuda_context_look(d->number, &before);
 
     CUDA_TRY(cudaSetDevice(d->number));
     CUDA_TRY(cudaMemGetInfo(&left, &d->total_bytes));
+    if (known && cuda_context_look(d->number, &after) && after > before)
+        own = after - before;
     d->foreign_bytes = d->total_bytes - left;
+    d->foreign_bytes -= own < d->foreign_bytes ? own : d->foreign_bytes;
+    return STATUS_OK;
+}
+
+static enum status take_all(struct cuda_device *d, size_t memory)
+{
+    void *mirror, *partial;
+
+    TRY(enter_device(d));
     CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
     CUDA_TRY(cudaMallocHost((void **)&d->pinned, RING_BYTES));
-    TRY(cuda_pool_open(&d->pool, memory));
+    TRY(cuda_pool_open(&d->pool, memory, d->foreign_bytes));
     TRY(cuda_device_take(d, RING_BYTES, "arrays on their way", &mirror));
     d->mirror = mirror;
     TRY(cuda_device_take(d, CUDA_DEVICE_PARTIAL_FLOATS * sizeof *d->partial, "partial results", &partial));
@@ -101,6 +114,20 @@ void cuda_device_close(struct cuda_device *d)
     cuda_pool_close(&d->pool);
     cudaFreeHost(d->pinned);
     *d = (struct cuda_device){0};
+}
+
+enum status cuda_device_extend(struct cuda_device *d, size_t memory)
+{
+    return cuda_pool_extend(&d->pool, memory, d->foreign_bytes);
+}
+
+enum status cuda_device_held(const struct cuda_device *d, size_t *bytes)
+{
+    size_t left = 0, total = 0, ours = d->foreign_bytes + d->pool.taken;
+
+    CUDA_TRY(cudaMemGetInfo(&left, &total));
+    *bytes = total - left > ours ? total - left - ours : 0; /* others may have given back some */
+    return STATUS_OK;
 }
 
 static enum status settle(struct cuda_device *d)

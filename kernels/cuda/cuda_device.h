@@ -21,7 +21,7 @@ struct cuda_device_guest {
 
 struct cuda_device {
     int number;
-    size_t total_bytes, foreign_bytes; /* of its memory: all, and what was taken before */
+    size_t total_bytes, foreign_bytes; /* of its memory: all, and what others had taken */
     cudaStream_t stream;
     struct cuda_pool pool;
     char *pinned;   /* [ring bytes] host side of the ring */
@@ -56,6 +56,12 @@ enum status cuda_device_count(int *out);
  * there is none that can be used, STATUS_NO_MEMORY how much was free. */
 enum status cuda_device_open(struct cuda_device *d, int number, size_t memory);
 void cuda_device_close(struct cuda_device *d);
+
+/* The rest of what this rank takes, before a piece is asked for that the first part has no room for. */
+enum status cuda_device_extend(struct cuda_device *d, size_t memory);
+
+/* Bytes of the device that driver and libraries hold for this process, once nothing is queued. */
+enum status cuda_device_held(const struct cuda_device *d, size_t *bytes);
 
 /* Zeroed memory of the device; it goes back before the device is closed. */
 enum status cuda_device_take(struct cuda_device *d, size_t bytes, const char *what, void **out);

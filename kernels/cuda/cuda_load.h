@@ -12,7 +12,7 @@
 
 #include "kernels/cuda/cuda_device.h"
 
-enum { CUDA_LOAD_BYTES = 8 << 20, CUDA_LOAD_BUFFERS = 2 };
+enum { CUDA_LOAD_BYTES = CUDA_PLAN_LOAD_BYTES, CUDA_LOAD_BUFFERS = CUDA_PLAN_LOAD_BUFFERS };
 
 struct cuda_load {
     struct {

@@ -39,7 +39,30 @@ size_t cuda_plan_window_bytes(int ranks, size_t most)
 {
     size_t bytes = CUDA_PLAN_WINDOW_PLACES * cuda_plan_place_bytes(most) + cuda_plan_flag_bytes(ranks);
 
-    return (bytes + CUDA_PLAN_WINDOW_STEP - 1) / CUDA_PLAN_WINDOW_STEP * CUDA_PLAN_WINDOW_STEP;
+    return (bytes + CUDA_PLAN_GRAIN - 1) / CUDA_PLAN_GRAIN * CUDA_PLAN_GRAIN;
+}
+
+size_t cuda_plan_state_bytes(int ranks)
+{
+    return (size_t)ranks * CUDA_PLAN_WINDOW_CHUNKS * sizeof(int32_t);
+}
+
+size_t cuda_plan_nccl_bytes(int ranks, int near)
+{
+    int peers = (near < ranks ? near : ranks) - 1;
+
+    if (ranks < 2)
+        return 0;
+    return (size_t)(CUDA_PLAN_NCCL_RINGS + CUDA_PLAN_NCCL_PAIRS * peers) * CUDA_PLAN_NCCL_BYTES;
+}
+
+/* The ring, the buffers of weights, and what tables of turning are made of: positions and their numbers, of
+ * each kind and of temperatures. */
+size_t cuda_plan_pinned_bytes(void)
+{
+    return CUDA_PLAN_RING_BYTES + (size_t)CUDA_PLAN_LOAD_BUFFERS * CUDA_PLAN_LOAD_BYTES +
+           (CUDA_PLAN_KINDS + 1) * CUDA_PLAN_TURN_ROWS * sizeof(int32_t) +
+           (CUDA_PLAN_KINDS * CUDA_PLAN_TURN_FLOATS + CUDA_PLAN_TURN_ROWS) * sizeof(float);
 }
 
 size_t cuda_plan_own_bytes(bool exact)

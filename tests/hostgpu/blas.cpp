@@ -12,7 +12,7 @@
 #include <cublas_v2.h>
 #include <string.h>
 
-enum { WORKSPACE_ALIGN = 256, PARTS_MOST = 4 };
+enum { WORKSPACE_ALIGN = 256, PARTS_MOST = 4, CODE_BYTES = 4 << 20 };
 
 struct cublasContext {
     cudaStream_t stream;
@@ -173,6 +173,9 @@ extern "C" cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, c
     if (!h->workspace)
         hostgpu_fail("cublasGemmEx: the library takes memory of its own; cublasSetWorkspace comes after "
                      "cublasSetStream");
+    static const cudaError_t loaded = hostgpu_memory_hold(CODE_BYTES); /* with the first product */
+    if (loaded != cudaSuccess)
+        return CUBLAS_STATUS_ALLOC_FAILED;
     g.m = m, g.n = n, g.k = k, g.ldc = ldc;
     memcpy(&g.alpha, alpha, sizeof g.alpha);
     memcpy(&g.beta, beta, sizeof g.beta);

@@ -95,6 +95,8 @@ extern "C" cudaError_t cudaSetDevice(int device)
     if (!valid(device))
         return cudaErrorInvalidDevice;
     chosen = device;
+    if (const char *context = getenv("HOSTGPU_CONTEXT"))
+        setenv("HOSTGPU_CONTEXT_NOW", context, 1); /* nvml.c looks there too */
     return cudaSuccess;
 }
 

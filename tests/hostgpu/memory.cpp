@@ -36,12 +36,14 @@ static std::map<uintptr_t, allocation> &allocations(void)
     return *all;
 }
 
-static size_t device_used, device_most, device_calls;
+static size_t device_used, device_most, device_calls, device_held, pinned_used, pinned_most;
 
 static void tell_most(void)
 {
-    fprintf(stderr, "hostgpu: %zu bytes of the device at most, in %zu allocations\n", device_most,
-            device_calls);
+    fprintf(stderr,
+            "hostgpu: %zu bytes of the device at most, in %zu allocations, %zu held by libraries, "
+            "%zu of the host pinned\n",
+            device_most, device_calls, device_held, pinned_most);
 }
 
 static void count(size_t bytes)
@@ -50,9 +52,10 @@ static void count(size_t bytes)
 
     (void)told;
     device_used += bytes;
-    device_calls += bytes > 0;
     if (device_used > device_most)
         device_most = device_used;
+    if (pinned_used > pinned_most)
+        pinned_most = pinned_used;
 }
 
 static size_t round_up(size_t bytes, size_t unit)
@@ -81,10 +84,30 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     char *user = base + mapped - PAGE - body;
     hostgpu_poison(user, body);
     allocations()[(uintptr_t)user] = {bytes, device, base, mapped};
+    pinned_used += device ? 0 : bytes;
+    device_calls += device;
     count(device ? body : 0);
     hostgpu_race_memory(user, bytes, false);
     *out = user;
     return cudaSuccess;
+}
+
+cudaError_t hostgpu_memory_hold(size_t bytes)
+{
+    std::lock_guard<std::recursive_mutex> held(hostgpu_lock());
+
+    if (device_used + bytes > hostgpu_memory_bytes())
+        return cudaErrorMemoryAllocation;
+    device_held += bytes;
+    count(bytes);
+    return cudaSuccess;
+}
+
+void hostgpu_memory_let_go(size_t bytes)
+{
+    std::lock_guard<std::recursive_mutex> held(hostgpu_lock());
+
+    device_used -= bytes;
 }
 
 cudaError_t hostgpu_memory_share(void **out, size_t bytes, int file)
@@ -102,6 +125,7 @@ cudaError_t hostgpu_memory_share(void **out, size_t bytes, int file)
         return cudaErrorMemoryAllocation;
     hostgpu_poison(base + PAGE, bytes);
     allocations()[(uintptr_t)base + PAGE] = {bytes, true, base, mapped};
+    device_held += bytes;
     count(bytes);
     hostgpu_race_memory(base + PAGE, bytes, false);
     *out = base + PAGE;
@@ -126,6 +150,7 @@ static cudaError_t give_back(void *p, bool device)
             hostgpu_fail("bytes past the end of an allocation of %zu bytes were written", a.bytes);
     hostgpu_race_memory(p, 0, false);
     device_used -= device ? round_up(a.bytes ? a.bytes : 1, DEVICE_ALIGN) : 0;
+    pinned_used -= device ? 0 : a.bytes;
     mprotect(a.base, a.mapped, PROT_NONE);
     madvise(a.base, a.mapped, MADV_DONTNEED);
     allocations().erase(found);
@@ -200,9 +225,11 @@ extern "C" cudaError_t cudaFreeHost(void *p)
 
 extern "C" cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
-    const char *foreign = getenv("HOSTGPU_FOREIGN"); /* what others have taken */
+    const char *foreign = getenv("HOSTGPU_FOREIGN");     /* what others have taken */
+    const char *context = getenv("HOSTGPU_CONTEXT_NOW"); /* and the driver for this process */
 
-    *free_bytes = hostgpu_memory_bytes() - device_used - (foreign ? strtoull(foreign, nullptr, 0) : 0);
+    *free_bytes = hostgpu_memory_bytes() - device_used - (foreign ? strtoull(foreign, nullptr, 0) : 0) -
+                  (context ? strtoull(context, nullptr, 0) : 0);
     *total = hostgpu_memory_bytes();
     return cudaSuccess;
 }

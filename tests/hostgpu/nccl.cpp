@@ -23,7 +23,7 @@
 #include <atomic>
 #include <string>
 
-enum { LONGEST_PROGRESS = 3 };
+enum { LONGEST_PROGRESS = 3, COMM_BYTES = 2 << 20 };
 
 void nccl_work_follow(ncclComm *c, const char *call, std::function<ncclResult_t()> what)
 {
@@ -102,12 +102,10 @@ static ncclResult_t submit(void)
 
     group.clear();
     for (auto &w : list) {
-        if (w->comm->blocking) {
-            nccl_work_queue(w);
-            continue;
-        }
         w->comm->progress = (int)hostgpu_random(LONGEST_PROGRESS);
         w->comm->under_way = [w] {
+            if (!nccl_work_connect(*w))
+                return ncclUnhandledCudaError;
             nccl_work_queue(w);
             return ncclSuccess;
         };
@@ -184,7 +182,9 @@ static ncclResult_t meet(ncclComm *c)
         if (result != ncclSuccess)
             return result;
     }
-    return c->shared->joined == c->size ? ncclSuccess : ncclInProgress;
+    if (c->shared->joined != c->size)
+        return ncclInProgress;
+    return nccl_work_hold(c, COMM_BYTES) ? ncclSuccess : ncclUnhandledCudaError;
 }
 
 static ncclResult_t begin(ncclComm_t *out, int size, const char *name, int rank, const ncclConfig_t *config)
@@ -269,6 +269,11 @@ extern "C" ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state)
             c->under_way = nullptr;
         return ncclSuccess;
     }
+    if (c->issued != c->finished && nccl_work_fails(c, c->finished)) {
+        c->error = "a link of the emulated network is down";
+        *state = ncclSystemError;
+        return ncclSuccess;
+    }
     deserter = c->shared->deserter;
     if (deserter && c->issued != c->finished) {
         c->error = "remote rank " + std::to_string(deserter - 1) + " has left the communicator";
@@ -279,10 +284,12 @@ extern "C" ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state)
 
 extern "C" const char *ncclGetErrorString(ncclResult_t result)
 {
-    return result == ncclSuccess       ? "no error"
-           : result == ncclInProgress  ? "NCCL operation in progress"
-           : result == ncclRemoteError ? "remote process exited or there was a network error"
-                                       : "an error of the emulated NCCL";
+    return result == ncclSuccess              ? "no error"
+           : result == ncclInProgress         ? "NCCL operation in progress"
+           : result == ncclRemoteError        ? "remote process exited or there was a network error"
+           : result == ncclUnhandledCudaError ? "unhandled cuda error"
+           : result == ncclSystemError        ? "unhandled system error"
+                                              : "an error of the emulated NCCL";
 }
 
 extern "C" const char *ncclGetLastError(ncclComm_t c)
@@ -295,6 +302,7 @@ static void forget(ncclComm *c)
     auto &all = nccl_work_comms();
 
     all.erase(std::remove(all.begin(), all.end(), c), all.end());
+    nccl_work_let_go(c);
     if (c->shared && c->shared->joined < c->size)
         shm_unlink(c->name.c_str());
 }

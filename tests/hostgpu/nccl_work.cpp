@@ -6,6 +6,10 @@
 #include "nccl_work.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+
+enum { CHANNEL_BYTES = 12 << 20, LONG = 1024 };
+enum { RING = RANKS, LONG_RING }; /* ways behind those to ranks */
 
 static const char *const call_names[] = {"Send/Recv", "AllGather", "Broadcast"};
 
@@ -88,6 +92,15 @@ void hostgpu_why_stuck(void)
                     c->shared->doing[r]);
 }
 
+bool nccl_work_fails(const ncclComm *c, uint64_t ticket)
+{
+    const char *text = getenv("HOSTGPU_FAULT");
+    int rank;
+    unsigned long long call;
+
+    return text && sscanf(text, "%d:%llu", &rank, &call) == 2 && rank == c->rank && call == ticket;
+}
+
 /* True when the operation is complete: then it is the stream's to end. Messages to one peer go in order, and
  * operations of one communicator in the order of issue. */
 static bool poll(work *w)
@@ -98,7 +111,7 @@ static bool poll(work *w)
     if (c->aborted)
         return true;
     nccl_work_stopped(c);
-    if (w->ticket != c->finished)
+    if (w->ticket != c->finished || nccl_work_fails(c, w->ticket))
         return false;
     for (part &x : w->parts) {
         size_t before = x.header_done + x.done;
@@ -154,6 +167,36 @@ static hostgpu_operation operation_of(const std::shared_ptr<work> &w)
                 w->comm->finished++;
             },
             [w] { return poll(w.get()); }, nullptr, nullptr};
+}
+
+bool nccl_work_hold(ncclComm *c, size_t bytes)
+{
+    if (hostgpu_memory_hold(bytes) != cudaSuccess) {
+        c->error = "Cuda failure 2 'out of memory'";
+        return false;
+    }
+    c->held += bytes;
+    return true;
+}
+
+void nccl_work_let_go(ncclComm *c)
+{
+    hostgpu_memory_let_go(c->held);
+    c->held = 0;
+}
+
+bool nccl_work_connect(const work &w)
+{
+    const char *text = getenv("HOSTGPU_CHANNELS");
+    size_t channels = text ? strtoull(text, nullptr, 0) : 1;
+
+    for (const part &x : w.parts) {
+        int way = x.wanted.call == SEND ? x.peer : x.count <= LONG ? RING : LONG_RING;
+
+        if (w.comm->ways.insert(way).second && !nccl_work_hold(w.comm, channels * CHANNEL_BYTES))
+            return false;
+    }
+    return true;
 }
 
 void nccl_work_queue(const std::shared_ptr<work> &w)

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include <atomic>
+#include <set>
 #include <string>
 
 enum { RANKS = 64, TEXT = 400, NAME = 64 };
@@ -75,6 +76,8 @@ struct ncclComm {
     uint64_t collectives = 0, issued = 0, finished = 0;
     std::vector<uint64_t> sent, received;
     uint32_t splits = 0, windows = 0;
+    size_t held = 0;                         /* bytes of the device */
+    std::set<int> ways;                      /* that have been used: ranks, and kinds of calls of all */
     int progress = 0;                        /* questions until what is under way is done */
     std::function<ncclResult_t()> under_way; /* ncclInProgress: not yet */
 };
@@ -96,6 +99,17 @@ const char *nccl_work_name(enum call call);
 
 /* Ends the process when two ranks have disagreed. */
 void nccl_work_stopped(ncclComm *c);
+
+/* So many bytes of the device for this communicator; false: there are not so many left. And back. */
+bool nccl_work_hold(ncclComm *c, size_t bytes);
+void nccl_work_let_go(ncclComm *c);
+
+/* Buffers are taken at the first call of a kind and size: for each channel to each peer, for each channel of
+ * calls of all ranks, and once more for long ones. HOSTGPU_CHANNELS: how many, 1. False: as above. */
+bool nccl_work_connect(const work &w);
+
+/* HOSTGPU_FAULT=rank:call: this call of that rank, of a communicator and counted from 0, never ends. */
+bool nccl_work_fails(const ncclComm *c, uint64_t ticket);
 
 /* Puts it on its stream. In a capture it is a pattern: every launch of the graph makes a call of its own by
  * it. */

@@ -119,6 +119,9 @@ bool hostgpu_block_part(hostgpu_run *run);
 /* Memory: ends the process when [p, p + bytes) is not one allocation of the device (or of the host). */
 void hostgpu_memory_check(const void *p, size_t bytes, bool device, const char *what);
 size_t hostgpu_memory_bytes(void); /* of the device */
+/* Memory of the device that a library takes and nobody else reaches: only counted, in whole granules. */
+cudaError_t hostgpu_memory_hold(size_t bytes);
+void hostgpu_memory_let_go(size_t bytes);
 /* Memory of the device, whole pages, that other processes have too: `bytes` of a file. */
 cudaError_t hostgpu_memory_share(void **out, size_t bytes, int file);
 bool hostgpu_memory_is_device(const void *p, size_t bytes);
