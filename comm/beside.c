@@ -12,10 +12,10 @@ enum status beside_begin(struct beside *b, struct comm *c, bool meanwhile, const
     return c->exchange(c, mine, bytes, &b->arrived);
 }
 
-enum status beside_enter(struct beside *b, struct comm *c, bool meanwhile)
+enum status beside_enter(struct beside *b, struct comm *c, enum beside_what what)
 {
-    b->open = meanwhile && c->aside;
-    return b->open ? c->aside(c) : STATUS_OK;
+    b->open = what != BESIDE_NOTHING && c->aside;
+    return b->open ? c->aside(c, what == BESIDE_NEXT) : STATUS_OK;
 }
 
 enum status beside_leave(struct beside *b, struct comm *c, const void *last, enum status failed)

@@ -14,9 +14,13 @@ struct beside {
     bool open;           /* begun and not yet ended */
 };
 
+/* What is to be beside what: nothing; all that is queued from now on; that, and what was queued since the
+ * last thing went beside as well, of which it takes nothing. */
+enum beside_what { BESIDE_NOTHING, BESIDE_NEXT, BESIDE_LAST };
+
 /* For several exchanges with work between them: all that is asked of the comm and its backend from enter to
  * leave goes beside. `last`: what the last exchange brought; `failed`: what all of it came to. */
-enum status beside_enter(struct beside *b, struct comm *c, bool meanwhile);
+enum status beside_enter(struct beside *b, struct comm *c, enum beside_what what);
 enum status beside_leave(struct beside *b, struct comm *c, const void *last, enum status failed);
 
 /* As comm's exchange; `meanwhile` false: nothing will be done between. */

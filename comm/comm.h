@@ -55,9 +55,10 @@ struct comm {
     enum status (*exchange_end)(struct comm *c, const void *arrivals);
 
     /* For several exchanges with work of the backend between them: all that is asked of both from aside to
-     * back goes beside what is queued meanwhile, in its own order, behind all that was queued before. Given
-     * to exchange_end, the arrivals of the last exchange stand for all of it. back, after failures too. */
-    enum status (*aside)(struct comm *c);
+     * back goes beside what is queued meanwhile, in its own order, behind all that was queued before;
+     * `behind` false: only behind what was queued before the last aside. Given to exchange_end, the arrivals
+     * of the last exchange stand for all of it; NULL: there was none. back, after failures too. */
+    enum status (*aside)(struct comm *c, bool behind);
     enum status (*back)(struct comm *c, const void *arrivals);
 
     /* `bytes` of zeroed memory of this rank that all ranks of its node see; part [size]: where each rank's

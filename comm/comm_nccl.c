@@ -222,9 +222,9 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
     return send_pairs(n, "exchange", mine, to, n->layout.send_at);
 }
 
-static enum status aside(struct comm *c)
+static enum status aside(struct comm *c, bool behind)
 {
-    return comm_nccl_team_aside(nccl_of(c)->team);
+    return comm_nccl_team_aside(nccl_of(c)->team, behind);
 }
 
 /* After a failure there may be no exchange that anybody could wait for. */
@@ -242,7 +242,7 @@ static enum status exchange_begin(struct comm *c, const void *mine, const size_t
     enum status status, returned;
 
     *arrivals = NULL;
-    TRY(aside(c));
+    TRY(aside(c, true));
     status = exchange(c, mine, bytes, arrivals);
     returned = back(c, *arrivals);
     return status == STATUS_OK ? returned : status;

@@ -208,8 +208,9 @@ static cudaError_t ask_streams(const struct comm_nccl_team *team)
     return error == cudaSuccess ? cudaStreamQuery(team->beside) : error;
 }
 
-/* Until the streams are empty: what cuda_device does instead of a wait that nothing could end. */
-static enum status settle(void *owner)
+/* Until the event has passed, NULL: until the streams are empty. What cuda_device does instead of a wait that
+ * nothing could end. */
+static enum status settle(void *owner, cudaEvent_t event)
 {
     struct comm_nccl_team *team = owner;
     enum status status = team->broken ? broken() : STATUS_OK;
@@ -218,7 +219,8 @@ static enum status settle(void *owner)
     bool busy;
 
     pause_open(&pause);
-    while (status == STATUS_OK && (error = ask_streams(team)) == cudaErrorNotReady) {
+    while (status == STATUS_OK &&
+           (error = event ? cudaEventQuery(event) : ask_streams(team)) == cudaErrorNotReady) {
         status = look(team, &busy);
         if (status != STATUS_OK)
             break;
@@ -231,7 +233,7 @@ static enum status settle(void *owner)
     wait_close(&pause.wait);
     if (status == STATUS_OK && error != cudaSuccess)
         return cuda_device_error(error, "cudaStreamQuery");
-    return status == STATUS_OK ? ask_guard(team, false) : status;
+    return status == STATUS_OK && !event ? ask_guard(team, false) : status;
 }
 
 /* -- begin and end --- */
@@ -338,7 +340,7 @@ void comm_nccl_team_leave(struct comm_nccl_team *team, int member)
         return;
     cuda_record_forget(team->record);
     /* What is still queued must end before; where it does not, settle has aborted all. */
-    if (settle(team) != STATUS_OK) {
+    if (settle(team, NULL) != STATUS_OK) {
         abort_all(team);
         return;
     }
@@ -398,10 +400,12 @@ enum status comm_nccl_team_end(struct comm_nccl_team *team)
     return STATUS_OK;
 }
 
-enum status comm_nccl_team_aside(struct comm_nccl_team *team)
+enum status comm_nccl_team_aside(struct comm_nccl_team *team, bool behind)
 {
-    CUDA_TRY(cudaEventRecord(team->before, team->home));
-    CUDA_TRY(cudaStreamWaitEvent(team->beside, team->before, 0));
+    if (behind) {
+        CUDA_TRY(cudaEventRecord(team->before, team->home));
+        CUDA_TRY(cudaStreamWaitEvent(team->beside, team->before, 0));
+    }
     team->stream = team->device->stream = team->beside;
     return STATUS_OK;
 }

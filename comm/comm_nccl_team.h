@@ -76,8 +76,8 @@ enum status comm_nccl_team_follow(struct comm_nccl_team *team, const char *what)
 
 /* Calls and kernels between the two go beside the device's stream, behind what is queued there at aside;
  * `done` is recorded behind them (NULL: nothing is), and whoever reads what arrived lets the device's stream
- * wait for it. */
-enum status comm_nccl_team_aside(struct comm_nccl_team *team);
+ * wait for it. `behind` false: only behind what the last time beside was behind. */
+enum status comm_nccl_team_aside(struct comm_nccl_team *team, bool behind);
 enum status comm_nccl_team_back(struct comm_nccl_team *team, cudaEvent_t done);
 
 /* A failure of NCCL on a communicator: aborts the team, and says what was under way. */

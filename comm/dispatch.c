@@ -462,16 +462,35 @@ int64_t dispatch_crossing(const struct dispatch *d, const struct placement *p, c
     return rows;
 }
 
-static enum status send_straight(struct dispatch *d, int cohort, struct matrix x, const float *factor)
+/* What is queued for a send goes beside what? */
+static enum beside_what beside_of(const struct dispatch *d)
+{
+    return !d->beside ? BESIDE_NOTHING : d->ahead ? BESIDE_LAST : BESIDE_NEXT;
+}
+
+static enum status gather_and_exchange(struct dispatch *d, int cohort, struct matrix x, const float *factor,
+                                       const void **arrived)
 {
     struct dispatch_memory *m = d->memory;
-    struct dispatch_cohort *part = &d->cohort[cohort];
+    const struct dispatch_cohort *part = &d->cohort[cohort];
     struct matrix leaving = matrix_rows(m->send, part->first_sent, part->sent);
+    struct comm *comm = d->grid->rows;
 
     if (part->sent > 0)
         TRY(d->kernels->gather(d->kernels, leaving, x, m->row + part->first_sent,
                                factor ? factor + part->first_sent : NULL));
-    return beside_begin(&part->travels, d->grid->rows, d->beside, leaving.data, bytes_of(d, m->out, cohort));
+    return comm->exchange(comm, leaving.data, bytes_of(d, m->out, cohort), arrived);
+}
+
+static enum status send_straight(struct dispatch *d, int cohort, struct matrix x, const float *factor)
+{
+    struct beside *travels = &d->cohort[cohort].travels;
+    const void *arrived = NULL;
+    enum status status;
+
+    TRY(beside_enter(travels, d->grid->rows, beside_of(d)));
+    status = gather_and_exchange(d, cohort, x, factor, &arrived);
+    return beside_leave(travels, d->grid->rows, arrived, status);
 }
 
 static enum status send_by_nodes(struct dispatch *d, int cohort, struct matrix x, const float *factor)
@@ -487,7 +506,7 @@ static enum status send_by_nodes(struct dispatch *d, int cohort, struct matrix x
                                   .first = part->first_arrival};
     enum status status;
 
-    TRY(beside_enter(&part->travels, comm, d->beside));
+    TRY(beside_enter(&part->travels, comm, beside_of(d)));
     status = node_once_send(d->once, &rows, &part->arrivals);
     TRY(beside_leave(&part->travels, comm, d->once->came, status));
     d->crossed += d->once->crossed;

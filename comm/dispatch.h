@@ -72,7 +72,8 @@ struct dispatch {
     /* for the next dispatch_plan */
     int32_t note; /* of this rank: travels with the counts */
     int cohorts;  /* 1 or 2, the same on all ranks */
-    bool beside;  /* rows travel beside what the backend does meanwhile, where the comm can */
+    bool beside;  /* rows travel beside what the backend does meanwhile, where the comm can; ... */
+    bool ahead;   /* ... dispatch_send too, beside what was queued since the choices were fetched */
 
     /* after dispatch_plan, until the next one */
     int32_t *wanted; /* [P, E] rows of each rank for each expert */

@@ -139,17 +139,32 @@ static enum status choose(struct experts *e, struct step *s, int layer, struct m
     return s->kernels->route(s->kernels, &route);
 }
 
-/* The router's choice comes to the host, which plans by it. */
+/* What the host plans by: the router's choices. */
+static size_t choice_bytes(const struct experts *e, const struct step *s)
+{
+    size_t bytes = (size_t)s->own.count * (size_t)e->config->choices * sizeof *e->chosen;
+
+    return e->config->weight_on_input ? bytes + (size_t)((char *)e->factor - (char *)e->chosen) : bytes;
+}
+
+/* They leave for the host, which will not wait for what is queued meanwhile. */
+static enum status fetch_choices(struct experts *e, struct step *s)
+{
+    struct kernels *k = s->kernels;
+    struct comm *rows = s->grid->rows;
+    struct beside way;
+
+    TRY(beside_enter(&way, rows, BESIDE_NEXT));
+    return beside_leave(&way, rows, NULL, k->fetch(k, e->chosen, e->expert, choice_bytes(e, s)));
+}
+
 static enum status bring_choices(struct experts *e, struct step *s)
 {
     struct kernels *k = s->kernels;
-    size_t bytes = (size_t)s->own.count * (size_t)e->config->choices * sizeof *e->chosen;
 
-    if (!k->apart)
-        return STATUS_OK;
-    if (e->config->weight_on_input)
-        bytes += (size_t)((char *)e->factor - (char *)e->chosen);
-    return k->download(k, e->chosen, e->expert, bytes);
+    if (e->dispatch.ahead)
+        return k->fetched(k);
+    return k->apart ? k->download(k, e->chosen, e->expert, choice_bytes(e, s)) : STATUS_OK;
 }
 
 /* The results of the rows that arrived here, in the order they arrived. `batch` says which they are, what is
@@ -299,10 +314,18 @@ static enum status send_cohorts(struct experts *e, int layer, int first, int end
     return STATUS_OK;
 }
 
+/* All of the shared expert, or what it does before its next exchange. */
+static enum status queue_shared(struct experts *e, struct step *s, int layer, bool all, struct matrix *shared)
+{
+    TRY(widen_shared(e, s, layer));
+    return all ? narrow_shared(e, s, layer, shared) : STATUS_OK;
+}
+
 /* All before the first cohort's rows are multiplied, which are here at the end, and the shared expert, while
- * which they travel where the comm can. Exchanges inside the group never go beside those of all ranks, as no
- * rank could tell in which order another one's device takes them: so where the shared expert has such
- * exchanges, what it does between them goes beside the first cohort's rows, and the second's leave behind. */
+ * which they travel where the comm can; where the host plans, it does so meanwhile too. Exchanges inside the
+ * group never go beside those of all ranks, as no rank could tell in which order another one's device takes
+ * them: so where the shared expert has such exchanges, what it does between them goes beside the first
+ * cohort's rows, and the second's leave behind. */
 static enum status begin_layer(struct experts *e, struct step *s, int layer, struct matrix normed,
                                struct matrix *shared, struct expert_batch *first)
 {
@@ -310,17 +333,17 @@ static enum status begin_layer(struct experts *e, struct step *s, int layer, str
     bool turns = s->grid->tensor > 1 && e->config->shared_width > 0;
     int cohorts = cohorts_of(e), early = beside && turns ? 1 : cohorts;
 
+    e->dispatch.ahead = beside && e->fixed.room == 0 && s->kernels->fetch;
     TRY(gather_shared(e, s, layer, normed));
-    if (!beside) {
-        TRY(widen_shared(e, s, layer));
-        TRY(narrow_shared(e, s, layer, shared));
-    }
+    if (e->dispatch.ahead)
+        TRY(fetch_choices(e, s));
+    if (e->dispatch.ahead || !beside)
+        TRY(queue_shared(e, s, layer, !beside || !turns, shared));
     TRY(plan_layer(e, s, layer));
     TRY(send_cohorts(e, layer, 0, early, normed));
-    if (beside)
-        TRY(widen_shared(e, s, layer));
-    if (beside && !turns)
-        TRY(narrow_shared(e, s, layer, shared));
+    if (beside && !e->dispatch.ahead)
+        TRY(queue_shared(e, s, layer, !turns, shared));
+    e->dispatch.ahead = false;
     TRY(receive_cohort(e, layer, 0, first));
     if (beside && turns)
         TRY(narrow_shared(e, s, layer, shared));

@@ -371,6 +371,11 @@ struct kernels {
     enum status (*download)(struct kernels *k, void *host, const void *device, size_t bytes);
     enum status (*wait)(struct kernels *k);
 
+    /* download in two parts, one at a time: `host` has it after fetched, which does not wait for what was
+     * queued after fetch. NULL, both: the backend has no way to. */
+    enum status (*fetch)(struct kernels *k, void *host, const void *device, size_t bytes);
+    enum status (*fetched)(struct kernels *k);
+
     /* -- weights
      * ------------------------------------------------------------------------------------------------- */
 

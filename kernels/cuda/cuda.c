@@ -53,6 +53,16 @@ static enum status download(struct kernels *k, void *host, const void *device, s
     return cuda_device_bring(&cuda_entries_of(k)->device, host, device, bytes);
 }
 
+static enum status fetch(struct kernels *k, void *host, const void *device, size_t bytes)
+{
+    return cuda_device_fetch(&cuda_entries_of(k)->device, host, device, bytes);
+}
+
+static enum status fetched(struct kernels *k)
+{
+    return cuda_device_fetched(&cuda_entries_of(k)->device);
+}
+
 static enum status wait_all(struct kernels *k)
 {
     return cuda_device_wait(&cuda_entries_of(k)->device);
@@ -236,6 +246,8 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
                                 .free_bytes = memory_free_bytes,
                                 .upload = upload,
                                 .download = download,
+                                .fetch = fetch,
+                                .fetched = fetched,
                                 .wait = wait_all,
                                 .weight_plan = cuda_plan_weight,
                                 .weight_fill = weight_fill,

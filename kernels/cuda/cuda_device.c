@@ -84,6 +84,7 @@ static enum status take_all(struct cuda_device *d, size_t memory)
 
     TRY(enter_device(d));
     CUDA_TRY(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    CUDA_TRY(cudaEventCreateWithFlags(&d->fetch.here, cudaEventDisableTiming));
     CUDA_TRY(cudaMallocHost((void **)&d->pinned, RING_BYTES));
     TRY(cuda_pool_open(&d->pool, memory, d->foreign_bytes));
     TRY(cuda_device_take(d, RING_BYTES, "arrays on their way", &mirror));
@@ -109,6 +110,8 @@ void cuda_device_close(struct cuda_device *d)
 {
     if (d->stream)
         cudaStreamDestroy(d->stream); /* waits for it */
+    if (d->fetch.here)
+        cudaEventDestroy(d->fetch.here);
     cuda_device_give_back(d, d->partial);
     cuda_device_give_back(d, d->mirror);
     cuda_pool_close(&d->pool);
@@ -130,20 +133,33 @@ enum status cuda_device_held(const struct cuda_device *d, size_t *bytes)
     return STATUS_OK;
 }
 
-static enum status settle(struct cuda_device *d)
+/* `event` NULL: for everything. */
+static enum status settle(struct cuda_device *d, cudaEvent_t event)
 {
     if (d->recording)
         return FAIL(STATUS_BUG, "the host waits for a step while it is recorded");
+    (*d->waits)++;
     if (d->guest.settle)
-        return d->guest.settle(d->guest.owner);
-    CUDA_TRY(cudaStreamSynchronize(d->stream));
+        return d->guest.settle(d->guest.owner, event);
+    if (event)
+        CUDA_TRY(cudaEventSynchronize(event));
+    else
+        CUDA_TRY(cudaStreamSynchronize(d->stream));
     return STATUS_OK;
+}
+
+/* What was fetched has arrived: its place in the ring is no longer needed. */
+static void take_fetched(struct cuda_device *d)
+{
+    if (d->fetch.host)
+        memcpy(d->fetch.host, d->pinned + d->fetch.at, d->fetch.bytes);
+    d->fetch.host = NULL;
 }
 
 enum status cuda_device_wait(struct cuda_device *d)
 {
-    (*d->waits)++;
-    TRY(settle(d));
+    TRY(settle(d, NULL));
+    take_fetched(d);
     d->used = 0;
     return STATUS_OK;
 }
@@ -211,11 +227,36 @@ enum status cuda_device_bring(struct cuda_device *d, void *host, const void *dev
         TRY(take_ring(d, part, &at));
         CUDA_TRY(cudaMemcpyAsync(d->pinned + at, (const char *)device + done, part, cudaMemcpyDeviceToHost,
                                  d->stream));
-        (*d->waits)++;
-        TRY(settle(d));
+        TRY(settle(d, NULL));
         memcpy(to + done, d->pinned + at, part);
         d->used = at; /* everything before is done too, but a caller may still read its room */
         done += part;
     }
+    return STATUS_OK;
+}
+
+enum status cuda_device_fetch(struct cuda_device *d, void *host, const void *device, size_t bytes)
+{
+    size_t at = 0;
+
+    if (d->fetch.host)
+        return FAIL(STATUS_BUG, "two arrays are fetched at once");
+    if (bytes == 0 || bytes > RING_BYTES / 2)
+        return cuda_device_bring(d, host, device, bytes);
+    TRY(take_ring(d, bytes, &at));
+    CUDA_TRY(cudaMemcpyAsync(d->pinned + at, device, bytes, cudaMemcpyDeviceToHost, d->stream));
+    CUDA_TRY(cudaEventRecord(d->fetch.here, d->stream));
+    d->fetch.host = host;
+    d->fetch.at = at;
+    d->fetch.bytes = bytes;
+    return STATUS_OK;
+}
+
+enum status cuda_device_fetched(struct cuda_device *d)
+{
+    if (!d->fetch.host)
+        return STATUS_OK;
+    TRY(settle(d, d->fetch.here));
+    take_fetched(d);
     return STATUS_OK;
 }

@@ -14,9 +14,17 @@
 
 /* Who queues work on the stream that only they know how to wait for; all NULL: nobody does. */
 struct cuda_device_guest {
-    enum status (*settle)(void *owner); /* waits for the stream, instead of CUDA's own wait */
+    enum status (*settle)(void *owner, cudaEvent_t event); /* waits for it, or, NULL, for the stream, instead
+                                                              of CUDA's own wait */
     enum status (*replayed)(void *owner, int exchanges); /* a recording with so many of its calls is queued */
     void *owner;
+};
+
+/* What is on its way to the host. */
+struct cuda_device_arrival {
+    void *host; /* NULL: nothing */
+    size_t at, bytes;
+    cudaEvent_t here;
 };
 
 struct cuda_device {
@@ -28,6 +36,7 @@ struct cuda_device {
     char *mirror;   /* [ring bytes] device side */
     size_t used;    /* of the ring since the stream was last waited for */
     int64_t *waits; /* of the host for the stream */
+    struct cuda_device_arrival fetch;
     struct cuda_device_guest guest;
     bool recording; /* what is queued is kept for later: neither sent arrays nor waits are possible */
     int exchanges;  /* of the guest's calls in what is recorded */
@@ -76,6 +85,11 @@ enum status cuda_device_upload(struct cuda_device *d, void *device, const void *
 /* Room on the device of the same life, for results; cuda_device_bring copies it to the host and waits. */
 enum status cuda_device_room(struct cuda_device *d, size_t bytes, void **out);
 enum status cuda_device_bring(struct cuda_device *d, void *host, const void *device, size_t bytes);
+
+/* The same in two parts, one at a time; what is queued between them is not waited for. `host` may be written
+ * from the first on. */
+enum status cuda_device_fetch(struct cuda_device *d, void *host, const void *device, size_t bytes);
+enum status cuda_device_fetched(struct cuda_device *d);
 
 /* Until everything queued has been done. */
 enum status cuda_device_wait(struct cuda_device *d);

@@ -132,6 +132,39 @@ static void the_ring_keeps_what_was_sent(void **state)
     free(data);
 }
 
+/* Whether nothing or many times the ring is sent meanwhile, which takes the place of what was fetched. */
+static void what_is_fetched_arrives_whole(void **state)
+{
+    enum { BYTES = 3 * MIB + 777, TIMES = 20 };
+    unsigned char *data = patterned(BYTES + MIB), *host = malloc(BYTES);
+    void *there;
+
+    (void)state;
+    assert_non_null(host);
+    open_device(0);
+    must(cuda_device_take(&device, BYTES, "a test", &there));
+    must(cuda_device_upload(&device, there, data, BYTES));
+    for (int times = 0; times <= TIMES; times += TIMES) {
+        const void *sent;
+
+        must(cuda_device_wait(&device));
+        memset(host, 0, BYTES);
+        waits = 0;
+        must(cuda_device_fetch(&device, host, there, BYTES));
+        assert_int_equal(waits, 0);
+        for (int i = 0; i < times; i++)
+            must(cuda_device_send(&device, data + i + 1, MIB, &sent));
+        must(cuda_device_fetched(&device));
+        assert_int_equal(waits,
+                         times == 0 ? 1 : 2); /* the ring twice, and then nothing is left to wait for */
+        assert_memory_equal(host, data, BYTES);
+    }
+    cuda_device_give_back(&device, there);
+    cuda_device_close(&device);
+    free(host);
+    free(data);
+}
+
 /* Blocks of any size, many times both buffers: all arrive, and the host waits less than once a buffer. */
 static void what_is_loaded_arrives_whole(void **state)
 {
@@ -168,7 +201,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pool_gives_what_was_planned),  cmocka_unit_test(more_than_was_free_is_refused),
         cmocka_unit_test(what_is_uploaded_arrives_whole), cmocka_unit_test(the_ring_keeps_what_was_sent),
-        cmocka_unit_test(what_is_loaded_arrives_whole),
+        cmocka_unit_test(what_is_loaded_arrives_whole),   cmocka_unit_test(what_is_fetched_arrives_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

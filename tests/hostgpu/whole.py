@@ -218,9 +218,11 @@ def shared_beside(program):
     planned = ("--enable-eplb", "--eplb-dispatch", "flow") # whose probe keeps to the rows of so small a batch
     for more, products in (((), "multiply activate multiply"), (planned, "multiply activate multiply"), (("-tp", "2"), "multiply activate")):
         code, told = start(program, 2, "cuda", ["HOSTGPU_TRACE=1"], ["-u", "HOSTGPU_TRACE"], more=more)
-        queued = re.sub("<.>", "", " ".join(re.findall(r"^hostgpu: stream 0 operation \d+: (.*)", told, re.M)))
+        queued = [" ".join(re.findall(rf"^hostgpu: stream {stream} operation \d+: ([a-z ]*)", told, re.M)) for stream in (0, 1)]
         expect(f"rows travel beside the shared expert {more[-1:]}", code == 0 and
-               f" event record {products} event wait " in queued.split(" route ", 1)[-1], told)
+               f" event record {products} event wait " in queued[0].split(" route ", 1)[-1], told)
+        expect("the host plans meanwhile", not more or more[-1] != "flow" or
+               "event wait memcpy event record memcpy memcpy gather" in queued[1], told)
 
 
 def streams_of_exchanges(program):
