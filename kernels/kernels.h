@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * A backend fills one struct kernels. Its entries are the stages of a layer; each is large enough that an
- * indirect call costs nothing. Work is queued in call order; only `wait` and `download` wait for it. The CPU
- * backends have finished an entry when it returns.
+ * indirect call costs nothing. Work is queued in call order; only `wait`, `download` and `fetched` wait for
+ * it. The CPU backends have finished an entry when it returns.
  *
  * The alphabet of shapes, used everywhere: T rows (tokens of this step), D model width, H query heads, K
  * key-value heads, W head width, F expert width, E experts, V vocabulary, P ranks. [T, D] is T rows of D
