@@ -52,6 +52,16 @@ enum status comm_device_open_stores(struct kernels *k, struct comm *rows, struct
     return k->open_stores(k, rows, most, out);
 }
 
+enum status comm_device_open_mover(struct kernels *k, struct comm *rows, struct comm *inner, int sums,
+                                   struct mover **out)
+{
+    int64_t able = k->open_mover != NULL && strcmp(rows->kind, "nccl") == 0;
+
+    *out = NULL;
+    TRY(inner->reduce(inner, COMM_MIN, &able, 1));
+    return able ? k->open_mover(k, rows, sums, out) : STATUS_OK;
+}
+
 size_t comm_device_bytes(const struct kernels *k, int size, size_t most)
 {
     return size > 1 ? comm_staged_bytes(k, most) : 0;

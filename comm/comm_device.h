@@ -8,6 +8,7 @@
 #define COMM_DEVICE_H
 
 #include "comm/comm.h"
+#include "comm/mover.h"
 #include "kernels/kernels.h"
 
 enum comm_device_way { COMM_DEVICE_AUTO, COMM_DEVICE_NCCL, COMM_DEVICE_HOST };
@@ -27,6 +28,11 @@ enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct 
  * STATUS_USAGE where rows do not go by NCCL or the build has none. */
 enum status comm_device_open_stores(struct kernels *k, struct comm *rows, struct comm *inner, size_t most,
                                     struct comm **out);
+
+/* Memory of the ranks of `rows`, opened likewise, that moves beside the steps: kernels->open_mover. *out
+ * NULL: it must go through the hosts. Collective. */
+enum status comm_device_open_mover(struct kernels *k, struct comm *rows, struct comm *inner, int sums,
+                                   struct mover **out);
 
 /* Of the device, whichever way; of the host at most. What NCCL takes for itself is not known here. */
 size_t comm_device_bytes(const struct kernels *k, int size, size_t most);

@@ -59,17 +59,6 @@ static cudaStream_t stream(const struct nccl *n)
     return n->team->stream;
 }
 
-static void note_peer(const struct nccl *n, struct comm_nccl_call *call, int rank)
-{
-    int peer = n->whole_rank[rank];
-
-    if (call->peers == 0)
-        call->least = call->most = peer;
-    call->least = peer < call->least ? peer : call->least;
-    call->most = peer > call->most ? peer : call->most;
-    call->peers++;
-}
-
 /* Which of arrived; PARTS: none. */
 static int part_of(const struct nccl *n, const void *arrivals)
 {
@@ -117,7 +106,7 @@ static enum status send_pairs(struct nccl *n, const char *name, const char *mine
     TRY(comm_nccl_team_begin(n->team, name, &call));
     for (int r = 0; r < n->table.size; r++)
         if (r != me && (n->out[r] > 0 || n->in[r] > 0))
-            note_peer(n, call, r);
+            comm_nccl_team_peer(call, n->whole_rank[r]);
     if (n->in[me] > 0)
         CUDA_TRY(cudaMemcpyAsync(to + n->layout.from_at[me], mine + send_at[me], n->in[me],
                                  cudaMemcpyDeviceToDevice, stream(n)));
@@ -139,7 +128,7 @@ static enum status end_together(struct nccl *n, struct comm_nccl_call *call, ncc
 {
     for (int r = 0; r < n->table.size; r++)
         if (r != n->table.rank)
-            note_peer(n, call, r);
+            comm_nccl_team_peer(call, n->whole_rank[r]);
     if (result != ncclSuccess && result != ncclInProgress)
         return comm_nccl_team_error(n->team, n->member, result, call->name);
     return comm_nccl_team_end(n->team);
@@ -354,8 +343,8 @@ static enum status open_in(struct nccl *n, struct comm *whole, int part)
         return FAIL(STATUS_UNAVAILABLE, "another rank cannot exchange rows between devices");
     TRY(number_ranks(n, whole));
     n->team = nccl_of(whole)->team;
-    n->member = 1;
-    TRY(comm_nccl_team_split(n->team, part, n->table.rank));
+    n->member = COMM_NCCL_TEAM_PART;
+    TRY(comm_nccl_team_split(n->team, n->member, part, n->table.rank));
     return connect_ways(n);
 }
 

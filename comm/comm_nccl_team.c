@@ -200,19 +200,19 @@ static enum status ask_guard(struct comm_nccl_team *team, bool waits)
     return status == STATUS_OK ? STATUS_OK : given_up(team, status);
 }
 
-/* A call beside that nobody has ended, after a failure, counts as well. */
-static cudaError_t ask_streams(const struct comm_nccl_team *team)
+/* A call beside that nobody has ended, after a failure, counts as well; moves do for who leaves. */
+static cudaError_t ask_streams(const struct comm_nccl_team *team, bool moves)
 {
     cudaError_t error = cudaStreamQuery(team->home);
 
-    return error == cudaSuccess ? cudaStreamQuery(team->beside) : error;
+    if (error == cudaSuccess)
+        error = cudaStreamQuery(team->beside);
+    return error == cudaSuccess && moves && team->moves ? cudaStreamQuery(team->moves) : error;
 }
 
-/* Until the event has passed, NULL: until the streams are empty. What cuda_device does instead of a wait that
- * nothing could end. */
-static enum status settle(void *owner, cudaEvent_t event)
+/* Until the event has passed, NULL: until the streams are empty. */
+static enum status drain(struct comm_nccl_team *team, cudaEvent_t event, bool moves)
 {
-    struct comm_nccl_team *team = owner;
     enum status status = team->broken ? broken() : STATUS_OK;
     cudaError_t error = cudaSuccess;
     struct pause pause;
@@ -220,7 +220,7 @@ static enum status settle(void *owner, cudaEvent_t event)
 
     pause_open(&pause);
     while (status == STATUS_OK &&
-           (error = event ? cudaEventQuery(event) : ask_streams(team)) == cudaErrorNotReady) {
+           (error = event ? cudaEventQuery(event) : ask_streams(team, moves)) == cudaErrorNotReady) {
         status = look(team, &busy);
         if (status != STATUS_OK)
             break;
@@ -234,6 +234,12 @@ static enum status settle(void *owner, cudaEvent_t event)
     if (status == STATUS_OK && error != cudaSuccess)
         return cuda_device_error(error, "cudaStreamQuery");
     return status == STATUS_OK && !event ? ask_guard(team, false) : status;
+}
+
+/* What cuda_device does instead of a wait that nothing could end. */
+static enum status settle(void *owner, cudaEvent_t event)
+{
+    return drain(owner, event, false);
 }
 
 /* -- begin and end --- */
@@ -317,16 +323,17 @@ enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device 
     return STATUS_OK;
 }
 
-enum status comm_nccl_team_split(struct comm_nccl_team *team, int part, int key)
+enum status comm_nccl_team_split(struct comm_nccl_team *team, int member, int part, int key)
 {
-    ncclConfig_t config = config_named("switchyard group");
+    ncclConfig_t config =
+        config_named(member == COMM_NCCL_TEAM_PART ? "switchyard group" : "switchyard moves");
     ncclResult_t result;
 
     if (team->broken || !team->member[0])
         return broken();
-    if (team->member[1])
+    if (team->member[member])
         return FAIL(STATUS_BUG, "a team of devices is split twice");
-    result = ncclCommSplit(team->member[0], part, key, &team->member[1], &config);
+    result = ncclCommSplit(team->member[0], part, key, &team->member[member], &config);
     if (result != ncclSuccess && result != ncclInProgress)
         return comm_nccl_team_error(team, 0, result, "ncclCommSplit");
     return comm_nccl_team_follow(team, "splitting the ranks");
@@ -339,8 +346,8 @@ void comm_nccl_team_leave(struct comm_nccl_team *team, int member)
     if (!team->member[member])
         return;
     cuda_record_forget(team->record);
-    /* What is still queued must end before; where it does not, settle has aborted all. */
-    if (settle(team, NULL) != STATUS_OK) {
+    /* What is still queued must end before; where it does not, drain has aborted all. */
+    if (drain(team, NULL, true) != STATUS_OK) {
         abort_all(team);
         return;
     }
@@ -388,16 +395,30 @@ enum status comm_nccl_team_begin(struct comm_nccl_team *team, const char *name, 
     return STATUS_OK;
 }
 
-enum status comm_nccl_team_end(struct comm_nccl_team *team)
+void comm_nccl_team_peer(struct comm_nccl_call *call, int peer)
+{
+    if (call->peers == 0)
+        call->least = call->most = peer;
+    call->least = peer < call->least ? peer : call->least;
+    call->most = peer > call->most ? peer : call->most;
+    call->peers++;
+}
+
+enum status comm_nccl_team_end_on(struct comm_nccl_team *team, cudaStream_t stream)
 {
     TRY(comm_nccl_team_follow(team, "queueing a call"));
     if (team->device->recording) { /* an event of a recording could not be asked for */
         team->device->exchanges++;
         return STATUS_OK;
     }
-    CUDA_TRY(cudaEventRecord(team->done[team->called % COMM_NCCL_TEAM_RECENT], team->stream));
+    CUDA_TRY(cudaEventRecord(team->done[team->called % COMM_NCCL_TEAM_RECENT], stream));
     team->called++;
     return STATUS_OK;
+}
+
+enum status comm_nccl_team_end(struct comm_nccl_team *team)
+{
+    return comm_nccl_team_end_on(team, team->stream);
 }
 
 enum status comm_nccl_team_aside(struct comm_nccl_team *team, bool behind)

@@ -7,7 +7,7 @@
  * found, aborts every communicator of the team: what was on the stream ends, the wait returns, and the
  * message tells which call was the first that had not ended, with which ranks.
  *
- * One life: open by all ranks together, split once more at most, close when all is well or not. */
+ * One life: open by all ranks together, split for each other communicator, close when all is well or not. */
 #ifndef COMM_NCCL_TEAM_H
 #define COMM_NCCL_TEAM_H
 
@@ -17,8 +17,10 @@
 
 #include <nccl.h>
 
-/* One communicator more than the whole; calls that are remembered. */
-enum { COMM_NCCL_TEAM_MEMBERS = 2, COMM_NCCL_TEAM_RECENT = 64 };
+/* Communicators: the whole, a part of it, and the whole once more for what goes beside all steps. */
+enum { COMM_NCCL_TEAM_WHOLE, COMM_NCCL_TEAM_PART, COMM_NCCL_TEAM_MOVES, COMM_NCCL_TEAM_MEMBERS };
+
+enum { COMM_NCCL_TEAM_RECENT = 64 }; /* calls that are remembered */
 
 /* A call that was queued, for messages. */
 struct comm_nccl_call {
@@ -41,13 +43,14 @@ struct comm_nccl_guard {
 struct comm_nccl_team {
     struct cuda_device *device;
     struct comm_nccl_guard guard;
-    struct cuda_record *record;                /* whose graphs hold calls of the communicators */
-    cudaStream_t home;                         /* the device's, but between aside and back */
-    cudaStream_t stream;                       /* where calls are queued: home, or ... */
-    cudaStream_t beside;                       /* ... this one, between aside and back */
-    cudaEvent_t before;                        /* on the device's stream, what calls beside it come after */
-    int rank, size;                            /* of the whole */
-    ncclComm_t member[COMM_NCCL_TEAM_MEMBERS]; /* the whole, a part of it; NULL: none */
+    struct cuda_record *record; /* whose graphs hold calls of the communicators */
+    cudaStream_t home;          /* the device's, but between aside and back */
+    cudaStream_t stream;        /* where calls are queued: home, or ... */
+    cudaStream_t beside;        /* ... this one, between aside and back */
+    cudaEvent_t before;         /* on the device's stream, what calls beside it come after */
+    cudaStream_t moves;         /* of comm_nccl_mover; NULL: none. Nobody waits for it but who leaves */
+    int rank, size;             /* of the whole */
+    ncclComm_t member[COMM_NCCL_TEAM_MEMBERS]; /* NULL: none */
     bool broken;                               /* aborted */
     struct comm_nccl_call recent[COMM_NCCL_TEAM_RECENT];
     cudaEvent_t done[COMM_NCCL_TEAM_RECENT];
@@ -59,8 +62,8 @@ struct comm_nccl_team {
 enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device,
                                 struct cuda_record *record, struct comm *inner, enum status mine);
 
-/* Collective over the whole: ranks of equal `part` get a communicator of their own, in the order of `key`. */
-enum status comm_nccl_team_split(struct comm_nccl_team *team, int part, int key);
+/* Collective over the whole: ranks of equal `part` get one more communicator, in the order of `key`. */
+enum status comm_nccl_team_split(struct comm_nccl_team *team, int member, int part, int key);
 
 /* Collective over the communicator; after a failure not, and then it is aborted. Takes what is not open. */
 void comm_nccl_team_leave(struct comm_nccl_team *team, int member);
@@ -70,6 +73,12 @@ void comm_nccl_team_close(struct comm_nccl_team *team);
  * host; the end waits until NCCL has put everything on the stream. */
 enum status comm_nccl_team_begin(struct comm_nccl_team *team, const char *name, struct comm_nccl_call **call);
 enum status comm_nccl_team_end(struct comm_nccl_team *team);
+
+/* The same for a call that was queued on another stream than the team's. */
+enum status comm_nccl_team_end_on(struct comm_nccl_team *team, cudaStream_t stream);
+
+/* A rank of the whole takes part in the call. */
+void comm_nccl_team_peer(struct comm_nccl_call *call, int peer);
 
 /* Until NCCL has done what the host asked it for: "splitting the ranks". */
 enum status comm_nccl_team_follow(struct comm_nccl_team *team, const char *what);

@@ -8,6 +8,7 @@
 #define GRID_H
 
 #include "comm/comm.h"
+#include "comm/mover.h"
 #include "engine/base/range.h"
 #include "engine/base/status.h"
 
@@ -24,7 +25,9 @@ struct grid {
     struct comm *rows;  /* all P ranks, for rows in the backend's memory, after all that the backend has been
                            asked for before: `world` itself where that is host memory; not owned */
     struct comm *group_rows; /* likewise the T ranks */
-    int ranks;               /* P */
+    struct mover *mover; /* of the backend's memory, over all P ranks; NULL: it goes through the hosts; not
+                            owned */
+    int ranks;           /* P */
     int rank;
     int tensor;                     /* T */
     int groups;                     /* D */

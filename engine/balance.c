@@ -6,6 +6,7 @@
 #include "comm/watch.h"
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "engine/migrate_probe.h"
 
 #include <string.h>
 
@@ -193,7 +194,7 @@ enum status balance_measure(struct balance *b)
     TRY(probe_experts(b, &cost[0], &cost[1]));
     TRY(b->grid->world->reduce(b->grid->world, COMM_MAX, cost, 2));
     b->cost = (struct replicas_cost){.expert_picoseconds = cost[0], .row_picoseconds = cost[1]};
-    TRY(migrate_measure(&b->migrate, &bytes_per_ns));
+    TRY(migrate_probe(&b->migrate, &bytes_per_ns));
     b->steer.bytes_per_ns = bytes_per_ns;
     if (b->grid->rank != 0)
         return STATUS_OK;

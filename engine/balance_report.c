@@ -149,15 +149,17 @@ enum status balance_report_moves(const struct balance *b, json_t **out)
     if (!b->experts)
         return STATUS_OK;
     steer_describe(&b->steer, state, sizeof state);
-    *out = json_pack(
-        "{s:i, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:s}",
-        "slots", b->placement->slots, "redundant", b->placement->slots - b->placement->experts, "window_size",
-        b->options.steer.window, "step_interval", b->options.steer.interval, "staging", m->staging, "shared",
-        m->grid->share != NULL, "placement_version", (json_int_t)b->placement->version, "plans",
-        (json_int_t)f->plans, "accepted", (json_int_t)f->accepted, "moves", (json_int_t)m->committed,
-        "remapped", (json_int_t)m->mapped, "dropped", (json_int_t)m->dropped, "bytes", (json_int_t)m->bytes,
-        "move_ms", (double)m->nanoseconds * 1e-6, "promised_imbalance", f->promised, "measured_imbalance",
-        f->kept, "promised_gain_ms", f->promised_ms, "measured_gain_ms", f->kept_ms, "state", state);
+    *out = json_pack("{s:i, s:i, s:i, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, "
+                     "s:f, s:f, s:s}",
+                     "slots", b->placement->slots, "redundant", b->placement->slots - b->placement->experts,
+                     "window_size", b->options.steer.window, "step_interval", b->options.steer.interval,
+                     "staging", m->staging, "shared", m->grid->share != NULL, "placement_version",
+                     (json_int_t)b->placement->version, "plans", (json_int_t)f->plans, "accepted",
+                     (json_int_t)f->accepted, "moves", (json_int_t)m->committed, "remapped",
+                     (json_int_t)m->mapped, "dropped", (json_int_t)m->dropped, "bytes", (json_int_t)m->bytes,
+                     "move_ms", (double)m->nanoseconds * 1e-6, "move_waits", (json_int_t)m->waits,
+                     "promised_imbalance", f->promised, "measured_imbalance", f->kept, "promised_gain_ms",
+                     f->promised_ms, "measured_gain_ms", f->kept_ms, "state", state);
     if (!*out)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics of the balancer");
     return add_load(b, *out);

@@ -73,6 +73,20 @@ static void trial_close(struct trial *t)
     arena_close(&t->engine.arena);
 }
 
+/* Will experts go from device to device? */
+static bool moves_beside(const struct engine *e)
+{
+    return e->grid.ranks > 1 && e->options.exchange != COMM_DEVICE_HOST && e->config.expert_layers > 0 &&
+           balance_staging(&e->options.balance) > 0;
+}
+
+/* What their checksums take. */
+static void plan_moves(struct budget_rank *r, const struct kernels *real)
+{
+    r->exchanges += kernels_piece_bytes(real, cuda_plan_sum_bytes(BATCH_MOVES));
+    r->pinned += cuda_plan_sum_bytes(BATCH_MOVES);
+}
+
 /* What driver and libraries hold of a device, and what the driver rounds the backend's last allocation up by.
  */
 static size_t plan_libraries(const struct engine *e, const struct budget_place *place)
@@ -86,6 +100,7 @@ static size_t plan_libraries(const struct engine *e, const struct budget_place *
         return CUDA_PLAN_GRAIN;
     return CUDA_PLAN_GRAIN + cuda_plan_nccl_bytes(e->grid.ranks, near) +
            cuda_plan_nccl_bytes(e->grid.tensor, near) +
+           (moves_beside(e) ? cuda_plan_nccl_bytes(e->grid.ranks, near) : 0) +
            (stores ? cuda_plan_window_bytes(e->grid.ranks, DISPATCH_FIXED_BYTES) : 0);
 }
 
@@ -115,6 +130,8 @@ static void plan_exchanges(struct budget_rank *r, const struct engine *e, const 
                    comm_device_bytes(place->real, e->grid.tensor, group);
     r->pinned = cuda_plan_pinned_bytes();
     r->libraries = plan_libraries(e, place);
+    if (moves_beside(e))
+        plan_moves(r, place->real);
     if (e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1)
         plan_stores(r, e, place->real);
     r->host += r->pinned;

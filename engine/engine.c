@@ -316,6 +316,16 @@ static enum status connect_stores(struct engine *e)
     return STATUS_OK;
 }
 
+/* Experts that move beside the steps. */
+static enum status connect_moves(struct engine *e)
+{
+    if (e->grid.ranks == 1 || e->config.expert_layers == 0 || balance_staging(&e->options.balance) == 0)
+        return STATUS_OK;
+    TRY(comm_device_open_mover(e->kernels, e->apart[0], e->grid.world, BATCH_MOVES, &e->mover));
+    e->grid.mover = e->mover;
+    return STATUS_OK;
+}
+
 /* Rows that lie in the backend's own memory. */
 static enum status connect_devices(struct engine *e)
 {
@@ -333,6 +343,7 @@ static enum status connect_devices(struct engine *e)
                  strcmp(e->apart[0]->kind, "nccl") == 0 ? "by NCCL" : "through host memory");
     e->grid.rows = e->apart[0];
     e->grid.group_rows = e->apart[1];
+    TRY(connect_moves(e));
     return e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1 ? connect_stores(e) : STATUS_OK;
 }
 
@@ -375,6 +386,8 @@ enum status engine_measure(struct engine *e)
 
 void engine_close(struct engine *e)
 {
+    if (e->mover) /* first: it waits for what still goes into staging */
+        e->mover->close(e->mover);
     balance_close(&e->balance);
     model_close(&e->model);
     kv_cache_close(&e->kv);

@@ -67,6 +67,7 @@ struct engine {
     struct kernels *kernels; /* not owned */
     struct comm *apart[3]; /* exchanges of rows for a backend whose memory is apart: world, group; else NULL;
                               world by stores, if it was asked for */
+    struct mover *mover;   /* of experts from device to device; NULL: through the hosts, or none */
     int pages;             /* of a data group's pool */
     int max_positions;     /* of a request */
     uint64_t fingerprint;  /* of configuration and tensor headers: equal on all ranks of a run */

@@ -6,13 +6,14 @@
 #include "comm/watch.h"
 #include "engine/base/clock.h"
 #include "eplb/moves.h"
+#include "kernels/checksum.h"
 
 #include <string.h>
 
 static const size_t CHUNK_LEAST = (size_t)512 << 10;
 enum {
     EXPERT_STEPS = 16, /* a large expert takes no more steps than this */
-    PROBE_ROUNDS = 4,
+    PIECE_ALIGN = 16,  /* of where a piece begins, but for what follows the last bytes of an expert */
 };
 static const int64_t SUM_BITS = ((int64_t)1 << 62) - 1; /* a sum and its negative are both int64_t */
 
@@ -66,6 +67,7 @@ enum status migrate_open(struct migrate *m, struct arena *arena, struct grid *g,
     m->chunk = part > CHUNK_LEAST ? part : CHUNK_LEAST;
     if (m->chunk > message_bytes)
         m->chunk = message_bytes;
+    m->chunk -= m->chunk % PIECE_ALIGN;
     TRY(arena_take(arena, m->chunk, "pieces of experts", &m->pack));
     TRY(arena_take_array(arena, ranks * ranks, sizeof *m->between, "bytes between ranks", &m->between));
     TRY(arena_take_array(arena, 2 * ranks, sizeof *m->left, "bytes of ranks", &m->left));
@@ -77,29 +79,6 @@ void migrate_close(struct migrate *m)
     if (m->memory) /* some of which may be slots by now: close after the last step */
         m->kernels->release(m->kernels, m->memory);
     memset(m, 0, sizeof *m);
-}
-
-enum status migrate_measure(struct migrate *m, double *bytes_per_ns)
-{
-    struct comm *world = m->grid->world;
-    int ranks = m->grid->ranks;
-    const void *arrived;
-
-    *bytes_per_ns = 0;
-    if (ranks == 1 || m->staging == 0)
-        return STATUS_OK;
-    memset(m->between, 0, (size_t)ranks * (size_t)ranks * sizeof *m->between);
-    for (int r = 0; r < ranks; r++)
-        m->between[(ptrdiff_t)r * ranks + (r + 1) % ranks] = m->chunk;
-    for (int round = 0; round < PROBE_ROUNDS; round++) { /* the first one touches the memory */
-        int64_t start = clock_now();
-        double rate;
-
-        TRY(world->exchange(world, m->pack, m->between, &arrived));
-        rate = (double)m->chunk * ranks / (double)(clock_now() - start + 1);
-        *bytes_per_ns = rate > *bytes_per_ns ? rate : *bytes_per_ns;
-    }
-    return STATUS_OK;
 }
 
 /* -- one move -- */
@@ -178,21 +157,6 @@ static struct migrate_room source_of(const struct migrate *m, int i)
     const struct weights_layer *l = layer_of(m, i);
 
     return (struct migrate_room){.gate_up = l->gate_up[local], .down = l->down[local]};
-}
-
-/* Eight bytes at a time; a changed, lost or doubled word changes it. */
-static uint64_t add_up(uint64_t sum, const unsigned char *data, size_t bytes)
-{
-    for (; bytes >= sizeof sum; data += sizeof sum, bytes -= sizeof sum) {
-        uint64_t word;
-
-        memcpy(&word, data, sizeof word);
-        sum = (sum ^ word) * 0x9e3779b97f4a7c15u;
-        sum ^= sum >> 29;
-    }
-    for (; bytes > 0; data++, bytes--)
-        sum = (sum ^ *data) * 0x9e3779b97f4a7c15u;
-    return sum;
 }
 
 /* -- a group begins -- */
@@ -290,7 +254,7 @@ enum status migrate_begin(struct migrate *m, const struct batch_move *moves, int
     memset(m->sent, 0, sizeof m->sent);
     memset(m->held, 0, sizeof m->held);
     m->count = count;
-    hash = add_up(hash, (const unsigned char *)moves, (size_t)count * sizeof *moves);
+    hash = checksum_add(hash, moves, (size_t)count * sizeof *moves, 0);
     value = (int64_t)(hash & (uint64_t)SUM_BITS);
     TRY(compare(m, &value, &value, 1, &equal));
     if (!equal)
@@ -302,6 +266,8 @@ enum status migrate_begin(struct migrate *m, const struct batch_move *moves, int
     for (int i = 0; i < count; i++)
         carries = carries || m->carried[i];
     TRY(check_outcome(m));
+    if (m->grid->mover)
+        TRY(m->grid->mover->begin(m->grid->mover));
     m->state = carries || !m->grid->share ? MIGRATE_MOVING : MIGRATE_READY;
     return STATUS_OK;
 }
@@ -343,7 +309,7 @@ static enum status pack_pieces(struct migrate *m, const size_t *piece)
                 continue;
             at = source_of(m, i);
             TRY(copy_pieces(m, i, &at, to, piece[i], true));
-            m->sent[i] = add_up(m->sent[i], to, piece[i]);
+            m->sent[i] = checksum_add(m->sent[i], to, piece[i], (size_t)m->done[i]);
             to += piece[i];
         }
     }
@@ -364,7 +330,7 @@ static enum status unpack_pieces(struct migrate *m, const size_t *piece, const u
             if (m->spoil)
                 m->spoil(m->spoil_context, m, i);
             TRY(copy_pieces(m, i, at, m->pack, piece[i], true));
-            m->held[i] = add_up(m->held[i], m->pack, piece[i]);
+            m->held[i] = checksum_add(m->held[i], m->pack, piece[i], (size_t)m->done[i]);
             from += piece[i];
         }
     }
@@ -397,13 +363,84 @@ static enum status check_sums(struct migrate *m, int *failed)
     return STATUS_OK;
 }
 
-enum status migrate_step(struct migrate *m, int *failed)
+/* By way of the hosts, until the bytes are there. */
+static enum status exchange_pieces(struct migrate *m, const size_t *piece)
 {
     struct comm *world = m->grid->world;
-    size_t piece[BATCH_MOVES];
-    int64_t start = clock_now(), moved = 0, spent;
     const void *arrived;
-    bool complete = true;
+
+    TRY(pack_pieces(m, piece));
+    TRY(world->exchange(world, m->pack, m->between, &arrived));
+    return unpack_pieces(m, piece, arrived);
+}
+
+/* From device to device, beside the steps. An expert's gate and up, and its down, are pieces of their own. */
+static enum status queue_pieces(struct migrate *m, const size_t *piece)
+{
+    struct mover_piece queued[2 * BATCH_MOVES];
+    int count = 0;
+
+    for (int i = 0; i < m->count; i++) {
+        size_t split = layer_of(m, i)->gate_up_bytes, left = piece[i], done = (size_t)m->done[i];
+
+        while (left > 0) {
+            struct mover_piece *p = &queued[count++];
+            unsigned char *data = NULL;
+
+            *p = (struct mover_piece){.from = rank_of(m, m->moves[i].source),
+                                      .to = rank_of(m, m->moves[i].slot),
+                                      .at = done,
+                                      .sum = i};
+            p->bytes = done < split && left > split - done ? split - done : left;
+            if (p->from == m->grid->rank) {
+                struct migrate_room at = source_of(m, i);
+
+                piece_of(&at.gate_up, &at.down, split, (int64_t)done, left, &data);
+                p->source = data;
+            }
+            if (p->to == m->grid->rank) {
+                struct migrate_room *at = &m->room[m->place[i]];
+
+                piece_of(&at->gate_up, &at->down, split, (int64_t)done, left, &data);
+                p->target = data;
+            }
+            left -= p->bytes;
+            done += p->bytes;
+        }
+    }
+    return m->grid->mover->send(m->grid->mover, queued, count);
+}
+
+enum status migrate_ready(struct migrate *m, bool *ready)
+{
+    struct mover *mover = m->grid->mover;
+    int64_t least;
+    bool mine;
+
+    TRY(mover->ready(mover, &mine, m->sent, m->held));
+    least = mine;
+    TRY(m->grid->world->reduce(m->grid->world, COMM_MIN, &least, 1));
+    *ready = least != 0;
+    return STATUS_OK;
+}
+
+/* Queues the step's pieces, or when there are none asks for those of the steps before: *arrived is the same
+ * on all ranks. */
+static enum status move_beside(struct migrate *m, const size_t *piece, bool *arrived)
+{
+    bool last = true;
+
+    for (int i = 0; i < m->count; i++)
+        last = last && piece[i] == 0;
+    *arrived = false;
+    return last ? migrate_ready(m, arrived) : queue_pieces(m, piece);
+}
+
+enum status migrate_step(struct migrate *m, int *failed)
+{
+    size_t piece[BATCH_MOVES];
+    int64_t start = clock_now(), waits = m->kernels->waits, moved = 0, spent;
+    bool complete = true, arrived = true;
     int layer = 0;
 
     if (m->state != MIGRATE_MOVING)
@@ -414,16 +451,14 @@ enum status migrate_step(struct migrate *m, int *failed)
             layer = m->model_layer[m->moves[i].layer];
     watch_enter(WATCH_BALANCE, layer);
     share_step(m, piece);
-    TRY(pack_pieces(m, piece));
-    TRY(world->exchange(world, m->pack, m->between, &arrived));
-    TRY(unpack_pieces(m, piece, arrived));
+    TRY(m->grid->mover ? move_beside(m, piece, &arrived) : exchange_pieces(m, piece));
     for (int i = 0; i < m->count; i++) {
         m->done[i] += (int64_t)piece[i];
         moved += (int64_t)piece[i];
         complete = complete && m->done[i] == size_of(m, i);
     }
     m->bytes += moved;
-    if (complete) {
+    if (complete && arrived) {
         TRY(check_sums(m, failed));
         m->state = MIGRATE_READY;
         if (*failed >= 0)
@@ -431,7 +466,8 @@ enum status migrate_step(struct migrate *m, int *failed)
     }
     spent = clock_now() - start;
     m->nanoseconds += spent;
-    if (spent > 0 && (double)moved / (double)spent > m->rate)
+    m->waits += m->kernels->waits - waits;
+    if (!m->grid->mover && spent > 0 && (double)moved / (double)spent > m->rate)
         m->rate = (double)moved / (double)spent;
     return STATUS_OK;
 }
@@ -458,9 +494,8 @@ static enum status settle(struct migrate *m, int i)
         swap(&l->down[local].data, &room->down.data);
         return STATUS_OK;
     }
-    TRY(m->kernels->upload(m->kernels, l->gate_up[local].data, room->gate_up.data, l->gate_up_bytes));
-    TRY(m->kernels->upload(m->kernels, l->down[local].data, room->down.data, l->down_bytes));
-    return m->kernels->wait(m->kernels);
+    TRY(m->kernels->copy(m->kernels, l->gate_up[local].data, room->gate_up.data, l->gate_up_bytes));
+    return m->kernels->copy(m->kernels, l->down[local].data, room->down.data, l->down_bytes);
 }
 
 /* What has arrived in this layer on the node of this rank. */
@@ -507,6 +542,8 @@ enum status migrate_commit(struct migrate *m)
 
     if (m->state != MIGRATE_READY)
         return FAIL(STATUS_BUG, "a placement is committed in state %d", (int)m->state);
+    if (m->grid->mover)
+        TRY(m->grid->mover->join(m->grid->mover));
     for (int i = 0; i < m->count; i++) {
         expert[i] = m->moves[i].expert;
         if (m->carried[i] && !m->grid->share && rank_of(m, m->moves[i].slot) == m->grid->rank)

@@ -15,6 +15,9 @@
  * expert; all others carry no bytes and need no staging, and a group of such moves alone is ready at once.
  * The commit lets slots point to where experts lie.
  *
+ * Where the backend moves memory between ranks by itself (grid's mover), a step only queues the bytes. Once
+ * the last are queued, each step asks whether all have arrived, on all ranks; none waits for it.
+ *
  * A group whose checksums differ is dropped on all ranks alike and the old placement serves on. */
 #ifndef MIGRATE_H
 #define MIGRATE_H
@@ -56,7 +59,8 @@ struct migrate {
 
     /* since the start */
     int64_t bytes, nanoseconds; /* sent over all ranks, and spent in migrate_step */
-    double rate;                /* bytes a nanosecond of the best step */
+    int64_t waits;              /* of the host for the backend, for the sake of moves */
+    double rate;                /* bytes a nanosecond of the best step that waited for them; 0: none did */
     int64_t committed, dropped; /* moves */
     int64_t mapped;             /* those of the committed ones that carried nothing where ranks share */
 
@@ -76,16 +80,16 @@ enum status migrate_open(struct migrate *m, struct arena *arena, struct grid *g,
                          struct placement *p, const struct weights_slot *slot, size_t message_bytes);
 void migrate_close(struct migrate *m);
 
-/* Collective: bytes a nanosecond that all ranks together move when each sends a chunk to the next. 0: one
- * rank. */
-enum status migrate_measure(struct migrate *m, double *bytes_per_ns);
-
 /* Moves that do not fit the present placement or the staging are STATUS_BUG on all ranks. */
 enum status migrate_begin(struct migrate *m, const struct batch_move *moves, int count);
 
 /* *failed: the checksums of a move differ; its text names it. The state is MOVING, READY, or IDLE after a
  * failure. */
 enum status migrate_step(struct migrate *m, int *failed);
+
+/* Collective, with a mover: *ready on all ranks alike, if all have got what was sent; then m has the
+ * checksums. */
+enum status migrate_ready(struct migrate *m, bool *ready);
 
 enum status migrate_commit(struct migrate *m);
 

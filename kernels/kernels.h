@@ -323,6 +323,7 @@ enum recording_way {
 };
 
 struct comm;
+struct mover;
 
 struct kernels {
     const char *name; /* "cpu (avx2, 2 threads)", for the log; lives as long as the table */
@@ -360,6 +361,11 @@ struct kernels {
      * STATUS_UNAVAILABLE says what is in the way. NULL: the build has none. */
     enum status (*open_stores)(struct kernels *k, struct comm *rows, size_t most, struct comm **out);
 
+    /* Memory that moves from device to device beside the steps (comm/mover.h), with `sums` checksums, over
+     * the ranks of `rows`, which were opened by all and are closed later. Collective. NULL: the build has
+     * none. */
+    enum status (*open_mover)(struct kernels *k, struct comm *rows, int sums, struct mover **out);
+
     /* -- memory: taken at start, given back by close
      * ------------------------------------------------------------- */
 
@@ -369,6 +375,8 @@ struct kernels {
     size_t (*free_bytes)(struct kernels *k); /* that the backend could still give */
     enum status (*upload)(struct kernels *k, void *device, const void *host, size_t bytes);
     enum status (*download)(struct kernels *k, void *host, const void *device, size_t bytes);
+    enum status (*copy)(struct kernels *k, void *to, const void *from,
+                        size_t bytes); /* both of the backend */
     enum status (*wait)(struct kernels *k);
 
     /* download in two parts, one at a time: `host` has it after fetched, which does not wait for what was

@@ -84,6 +84,8 @@ enum status module_open_cuda(const char *file, const struct module_request *requ
     memcpy(&k->open_exchange, &entry, sizeof entry);
     entry = dlsym(module, "comm_nccl_lsa_open"); /* likewise, or by an NCCL that has no windows */
     memcpy(&k->open_stores, &entry, sizeof entry);
+    entry = dlsym(module, "comm_nccl_mover_open");
+    memcpy(&k->open_mover, &entry, sizeof entry);
     *out = k;
     return STATUS_OK;
 }

@@ -4,11 +4,12 @@
 #include "ranks.h"
 
 #include "comm/watch.h"
+#include "kernels/checksum.h"
 #include "rig.h"
 
 #include <signal.h>
 
-enum { PROMPT = 40, STEPS = 60, WINDOW = 8 };
+enum { PROMPT = 40, STEPS = 60, WINDOW = 8, LIMIT = 8, PATIENCE = 2 };
 
 static const char *const models[] = {"models/demo", "tests/golden/llama4_a"};
 
@@ -92,16 +93,118 @@ static void damage(void *context, struct migrate *m, int move)
                                         : room->down.data))[done < split ? done : done - split] ^= 0x40;
 }
 
-/* *bytes: that moved. */
-static void run_moving(const struct rig_options *options, bool spoil, const uint64_t *wanted, int64_t *bytes)
+/* A mover as a device is one: what it sends has arrived when it says so, at another time on each rank. */
+struct late {
+    struct mover table; /* first, so that a pointer to the table is one to this */
+    struct migrate *migrate;
+    uint64_t sent[BATCH_MOVES], held[BATCH_MOVES], state;
+    bool damages; /* every ninth piece */
+    int asked;
+    unsigned char *pack;
+};
+
+static struct late *late_of(struct mover *m)
 {
+    return (struct late *)(void *)m;
+}
+
+static enum status late_begin(struct mover *m)
+{
+    memset(late_of(m)->sent, 0, sizeof late_of(m)->sent);
+    memset(late_of(m)->held, 0, sizeof late_of(m)->held);
+    return STATUS_OK;
+}
+
+static void late_arrive(struct late *l, const struct mover_piece *p, const unsigned char *from)
+{
+    memcpy(p->target, from, p->bytes);
+    l->state = l->state * 6364136223846793005u + 1442695040888963407u;
+    if (l->damages && (l->state >> 33) % 9 == 0)
+        ((unsigned char *)p->target)[p->bytes - 1] ^= 0x40;
+    l->held[p->sum] = checksum_add(l->held[p->sum], p->target, p->bytes, p->at);
+}
+
+static enum status late_send(struct mover *m, const struct mover_piece *pieces, int count)
+{
+    struct late *l = late_of(m);
+    struct comm *world = l->migrate->grid->world;
+    size_t between[LIMIT * LIMIT] = {0}, out = 0, in = 0;
+    const void *arrived;
+
+    for (int rank = 0; rank < world->size; rank++)
+        for (int i = 0; i < count; i++) {
+            const struct mover_piece *p = &pieces[i];
+
+            if (p->to != rank)
+                continue;
+            between[p->from * world->size + rank] += p->bytes;
+            if (p->from != world->rank)
+                continue;
+            memcpy(l->pack + out, p->source, p->bytes);
+            l->sent[p->sum] = checksum_add(l->sent[p->sum], p->source, p->bytes, p->at);
+            out += p->bytes;
+        }
+    TRY(world->exchange(world, l->pack, between, &arrived));
+    for (int rank = 0; rank < world->size; rank++)
+        for (int i = 0; i < count; i++)
+            if (pieces[i].from == rank && pieces[i].to == world->rank) {
+                late_arrive(l, &pieces[i], (const unsigned char *)arrived + in);
+                in += pieces[i].bytes;
+            }
+    l->asked = 0;
+    return STATUS_OK;
+}
+
+static enum status late_ready(struct mover *m, bool *ready, uint64_t *sent, uint64_t *held)
+{
+    struct late *l = late_of(m);
+
+    l->state = l->state * 6364136223846793005u + 1442695040888963407u;
+    *ready = (l->state >> 33) % 2 == 0 || ++l->asked > PATIENCE;
+    memcpy(sent, l->sent, sizeof l->sent);
+    memcpy(held, l->held, sizeof l->held);
+    return STATUS_OK;
+}
+
+static enum status late_join(struct mover *m)
+{
+    (void)m;
+    return STATUS_OK;
+}
+
+static void late_open(struct late *l, struct rig *rig, bool damages)
+{
+    struct migrate *m = &rig->engine.balance.migrate;
+
+    *l = (struct late){.table = {.sums = BATCH_MOVES,
+                                 .begin = late_begin,
+                                 .send = late_send,
+                                 .ready = late_ready,
+                                 .join = late_join},
+                       .migrate = m,
+                       .damages = damages,
+                       .state = ranks_seed + (uint64_t)ranks_rank};
+    l->pack = malloc(m->chunk);
+    assert_all(l->pack != NULL && ranks_size <= LIMIT);
+    rig->engine.grid.mover = &l->table;
+}
+
+enum { DAMAGED = 1, LATE = 2 };
+
+/* *bytes: that moved. */
+static void run_moving(const struct rig_options *options, int how, const uint64_t *wanted, int64_t *bytes)
+{
+    bool spoil = (how & DAMAGED) != 0;
+    struct late late = {0};
     uint64_t found[STEPS], state = ranks_seed + (uint64_t)ranks_rank;
     struct rig rig;
     struct migrate *m;
 
     assert_all_ok(rig_open(&rig, options));
     m = &rig.engine.balance.migrate;
-    if (spoil) {
+    if (how & LATE)
+        late_open(&late, &rig, spoil);
+    else if (spoil) {
         m->spoil = damage;
         m->spoil_context = &state;
     }
@@ -116,16 +219,17 @@ static void run_moving(const struct rig_options *options, bool spoil, const uint
     expect_equal(found, wanted);
     *bytes = m->bytes;
     rig_close(&rig);
+    free(late.pack);
 }
 
-static void moved_logits(const char *model, const struct balance_options *balance, bool spoil,
+static void moved_logits(const char *model, const struct balance_options *balance, int how,
                          const uint64_t *wanted)
 {
     struct rig_options options = {
         .model = model, .comm = RIG_SHARED, .threads = 1, .tensor = 1, .balance = *balance};
     int64_t bytes;
 
-    run_moving(&options, spoil, wanted, &bytes);
+    run_moving(&options, how, wanted, &bytes);
 }
 
 static void logits_are_equal_while_experts_move_at_every_step(void **state)
@@ -138,7 +242,7 @@ static void logits_are_equal_while_experts_move_at_every_step(void **state)
         for (int policy = REPLICAS_AUTO; policy <= REPLICAS_EVEN; policy++) {
             struct balance_options balance = forced(policy, (enum replicas_policy)policy);
 
-            moved_logits(models[i], &balance, false, wanted);
+            moved_logits(models[i], &balance, 0, wanted);
         }
     }
 }
@@ -190,7 +294,7 @@ static void a_damaged_expert_is_never_used(void **state)
         uint64_t wanted[STEPS];
 
         run_alone(models[i], wanted);
-        moved_logits(models[i], &balance, true, wanted);
+        moved_logits(models[i], &balance, DAMAGED, wanted);
     }
 }
 
@@ -208,14 +312,26 @@ static void ranks_that_share_experts_move_bytes_between_nodes_only(void **state)
 
     (void)state;
     run_alone(models[0], wanted);
-    run_moving(&options, false, wanted, &bytes);
+    run_moving(&options, 0, wanted, &bytes);
     assert_all(bytes == 0);
     if (ranks_size < 3)
         return;
     options.share_limit = 2;
-    run_moving(&options, false, wanted, &bytes);
+    run_moving(&options, 0, wanted, &bytes);
     assert_all(bytes > 0);
-    run_moving(&options, true, wanted, &bytes);
+    run_moving(&options, DAMAGED, wanted, &bytes);
+}
+
+/* By a mover that ranks wait for differently long, and that damages what it carries now and then. */
+static void logits_are_equal_while_experts_arrive_beside_the_steps(void **state)
+{
+    struct balance_options balance = forced(3, REPLICAS_FLOW);
+    uint64_t wanted[STEPS];
+
+    (void)state;
+    run_alone(models[1], wanted);
+    moved_logits(models[1], &balance, LATE, wanted);
+    moved_logits(models[1], &balance, LATE | DAMAGED, wanted);
 }
 
 /* One rank believes that experts lie elsewhere: nothing moves, and all ranks say so. */
@@ -319,6 +435,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(logits_are_equal_by_both_ways_of_dispatch),
         cmocka_unit_test(a_damaged_expert_is_never_used),
         cmocka_unit_test(ranks_that_share_experts_move_bytes_between_nodes_only),
+        cmocka_unit_test(logits_are_equal_while_experts_arrive_beside_the_steps),
         cmocka_unit_test(ranks_that_disagree_move_nothing),
         cmocka_unit_test(illegal_moves_begin_nowhere),
     };

@@ -124,6 +124,7 @@ static enum status open_in(struct host_memory *memory, enum cpu_path path, int t
                                   .free_bytes = memory_free_bytes,
                                   .upload = copy,
                                   .download = copy,
+                                  .copy = copy,
                                   .wait = wait_nothing,
                                   .close = close_all};
     cpu_stages_enter(&cpu->table);

@@ -63,6 +63,12 @@ static enum status fetched(struct kernels *k)
     return cuda_device_fetched(&cuda_entries_of(k)->device);
 }
 
+static enum status copy(struct kernels *k, void *to, const void *from, size_t bytes)
+{
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda_entries_of(k)->device.stream));
+    return STATUS_OK;
+}
+
 static enum status wait_all(struct kernels *k)
 {
     return cuda_device_wait(&cuda_entries_of(k)->device);
@@ -248,6 +254,7 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
                                 .download = download,
                                 .fetch = fetch,
                                 .fetched = fetched,
+                                .copy = copy,
                                 .wait = wait_all,
                                 .weight_plan = cuda_plan_weight,
                                 .weight_fill = weight_fill,

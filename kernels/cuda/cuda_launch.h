@@ -163,6 +163,15 @@ cudaError_t cuda_planes_fill(struct matrix out, const float *numbers, cudaStream
 /* Row i of x to row order[i] of out. */
 cudaError_t cuda_planes_scatter(struct matrix out, struct matrix x, const int32_t *order, cudaStream_t s);
 
+/* -- cuda_sum.cu -------------------------------------------------------------------------------------------
+ */
+
+enum { CUDA_SUM_PARTS = CUDA_PLAN_SUM_PARTS };
+
+/* Adds to parts [CUDA_SUM_PARTS] what together is the checksum (kernels/checksum.h) of `bytes` that stand at
+ * `at` of something; `data` and both numbers are multiples of 4. */
+cudaError_t cuda_sum_words(uint64_t *parts, const void *data, size_t bytes, size_t at, cudaStream_t s);
+
 /* -- cuda_attend.cu ----------------------------------------------------------------------------------------
  */
 

@@ -65,6 +65,11 @@ size_t cuda_plan_pinned_bytes(void)
            (CUDA_PLAN_KINDS * CUDA_PLAN_TURN_FLOATS + CUDA_PLAN_TURN_ROWS) * sizeof(float);
 }
 
+size_t cuda_plan_sum_bytes(int sums)
+{
+    return 2 * (size_t)sums * CUDA_PLAN_SUM_PARTS * sizeof(uint64_t);
+}
+
 size_t cuda_plan_own_bytes(bool exact)
 {
     return CUDA_PLAN_RING_BYTES + CUDA_PLAN_TABLES_BYTES + CUDA_PLAN_RECORD_BYTES +

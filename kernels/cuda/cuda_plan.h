@@ -34,7 +34,8 @@ enum {
     CUDA_PLAN_NCCL_RINGS = 24,        /* channels of a communicator: of calls of all ranks, ... */
     CUDA_PLAN_NCCL_PAIRS = 32,        /* ... and to each peer of the node, ... */
     CUDA_PLAN_NCCL_BYTES =
-        12 << 20, /* ... and what a channel takes at one peer, 10 MiB to receive, 2 to send */
+        12 << 20,             /* ... and what a channel takes at one peer, 10 MiB to receive, 2 to send */
+    CUDA_PLAN_SUM_PARTS = 16, /* that a checksum is added up in: blocks, each of 4 KiB at a time */
 };
 
 /* Elements from one row of a weight to the next. */
@@ -63,6 +64,9 @@ size_t cuda_plan_nccl_bytes(int ranks, int near);
 size_t cuda_plan_window_bytes(int ranks, size_t most);
 size_t cuda_plan_place_bytes(size_t most);
 size_t cuda_plan_flag_bytes(int ranks);
+
+/* Of the device: checksums of so many things that move, of both ends. */
+size_t cuda_plan_sum_bytes(int sums);
 
 /* Fills a table that is asked for sizes and never computes, of a device with `total` bytes that nobody else
  * uses. */

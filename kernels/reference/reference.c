@@ -87,6 +87,7 @@ enum status reference_open(struct kernels **out)
         .free_bytes = memory_free_bytes,
         .upload = copy,
         .download = copy,
+        .copy = copy,
         .wait = wait_nothing,
         .weight_plan = reference_weight_plan,
         .weight_fill = reference_weight_fill,

@@ -110,6 +110,7 @@ def waits(program):
         if program.exchange == "nccl":
             several += [(2, "random", (), 0, 0), (4, "lazy", ("-tp", "2"), 0, 0),
                         (2, "random", (*MOVING, "--eplb-dispatch", "flow", "--enable-dbo", "--enforce-eager"), 0.5, 0.5)]
+            moves_beside(program, stats, lines)
         for ranks, order, options, least, most in ((1, "random", (), 0, 0), (1, "eager", MOVING, 0, 0), *several,
                                                    (1, "lazy", (*MOVING, "--eplb-dispatch", "flow"), 0.5, 0.5)):
             program.tokens(ranks, GOLDEN / "llama4_b", lines, "--stats", stats, *options, order=order)
@@ -118,6 +119,26 @@ def waits(program):
                 fail(f"{ranks} ranks, {options}: the host waited {found} times in a layer, not {least} to {most} times")
             print(f"  the host waits {found:.2f} times in a layer: {ranks} ranks {options}")
     sends_in_layers(program, lines)
+
+
+def moves_beside(program, stats, lines):
+    """Experts move on a stream of their own, where the host waits for none of them; through its memory it does."""
+    for options, order in (((), "random"), (("--enable-dbo",), "lazy"), (("--device-exchange", "host"), "random")):
+        command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda",
+                   "--cuda-module", program.module, "--input", "jsonl", "--kv-cache-memory", "4M", "--stats", str(stats), *MOVING, *options]
+        done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=120,
+                              env={**os.environ, "HOSTGPU_TRACE": "1", "HOSTGPU_ORDER": order}, check=True)
+        found = json.loads(stats.read_text())
+        streams = {}
+        for stream, name in re.findall(r"^hostgpu: stream (\d+) operation \d+: (.+)", done.stderr.decode(), re.M):
+            streams.setdefault(name, set()).add(stream)
+        beside = "host" not in options
+        moved = found["balancer"]["placement_version"] > 1 and found["balancer"]["moves"] > 1
+        expect(f"{options}: experts move, and the host waits for {'none' if beside else 'them'}", moved and
+               (found["balancer"]["move_waits"] == 0) == beside, found["balancer"])
+        sums, computed = streams.get("sum_words", set()), streams["combine"]
+        expect(f"{options}: {'on a stream of their own' if beside else 'on no stream of their own'}", not beside and not sums or
+               len(sums) == 1 and not sums & computed and sums < streams["nccl"], streams)
 
 
 def sends_in_layers(program, lines):
