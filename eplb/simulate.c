@@ -4,7 +4,9 @@
 #include "eplb/simulate.h"
 
 #include "eplb/flow.h"
+#include "eplb/forecast.h"
 #include "eplb/improve.h"
+#include "eplb/plan_batches.h"
 #include "eplb/planned.h"
 #include "eplb/replicas.h"
 
@@ -12,11 +14,7 @@
 
 #define ARENA_BYTES ((size_t)8 << 30) /* of a plan and its workspace; only what is used is touched */
 
-enum {
-    MILLION = 1000000,
-    TOLERANCE = 10000,  /* of plans, in millionths */
-    AVERAGE_ONE = 1024, /* a row in the moving average */
-};
+enum { TOLERANCE = 10000 }; /* of plans, in millionths */
 
 /* A plan and what batches need that run under it. */
 struct stand {
@@ -34,12 +32,12 @@ struct run {
     struct placement_shape shape;
     struct arena arena;
     struct stand stand[2];
-    int now;          /* of them */
-    int64_t *load;    /* [SIMULATE_SCENARIOS, layers, experts] */
-    int64_t *average; /* [layers, experts] in parts of a row */
-    int64_t *demand;  /* [experts] */
-    int64_t *quota;   /* [slots] */
-    int *moves;       /* [layers] */
+    int now; /* of them */
+    struct forecast *forecast;
+    int64_t *load;   /* [SIMULATE_SCENARIOS, layers, experts] */
+    int64_t *demand; /* [experts] */
+    int64_t *quota;  /* [slots] */
+    int *moves;      /* [layers] */
     int64_t moved;
     int replans;
 };
@@ -79,7 +77,8 @@ static void sum_load(const struct run *r, int batch)
     int from = batch > r->options->window ? batch - r->options->window : 0;
 
     if (r->options->load == SIMULATE_EWMA)
-        memcpy(r->load, r->average, sizeof *r->load * (size_t)r->shape.layers * (size_t)r->shape.experts);
+        memcpy(r->load, forecast_expected(r->forecast),
+               sizeof *r->load * (size_t)r->shape.layers * (size_t)r->shape.experts);
     else
         sum_batches(r, from, batch, r->load);
 }
@@ -110,6 +109,24 @@ static enum status plan_few_moves(struct run *r, struct stand *next, int batch)
     return planned_take(&next->plan, &next->arena, &r->shape, placement.expert);
 }
 
+/* The plan is made for what may come. */
+static enum status fit_plan(struct run *r, struct stand *next, const struct plan_shape *shape,
+                            enum plan_levels levels)
+{
+    size_t cells = (size_t)r->shape.layers * (size_t)r->shape.experts;
+    struct plan_batches *batches;
+    struct placement placement;
+    int64_t *may;
+
+    TRY(arena_take_array(&next->arena, cells * PLAN_BATCHES_MOST, sizeof *may, "batches that may come",
+                         &may));
+    TRY(planned_placement(&next->plan, &next->arena, &placement));
+    TRY(plan_batches_open(&batches, &next->arena, shape, PLAN_BATCHES_MOST));
+    TRY(plan_batches_fit(batches, levels, may, forecast_batches(r->forecast, may), PLAN_BATCHES_TRIES,
+                         &placement));
+    return planned_take(&next->plan, &next->arena, &r->shape, placement.expert);
+}
+
 static enum status plan_anew(struct run *r, struct stand *next, int batch)
 {
     static const enum planned_policy policy[] = {[SIMULATE_REFERENCE] = PLANNED_REFERENCE,
@@ -122,20 +139,19 @@ static enum status plan_anew(struct run *r, struct stand *next, int batch)
                                       .split = o->policy == SIMULATE_REFERENCE ? PLAN_EVEN : PLAN_FLOW,
                                       .tolerance = TOLERANCE};
     struct problem problem = {.shape = r->shape, .load = r->load};
+    struct plan_shape shape;
 
     sum_load(r, batch);
-    return planned_make(&next->plan, &next->arena, &problem, &options);
-}
-
-/* The first batch is the average. */
-static void average_batch(struct run *r, int batch)
-{
-    ptrdiff_t cells = (ptrdiff_t)r->stream->layers * r->stream->experts;
-    const int32_t *rows = batch_rows(r, batch, 0);
-    int64_t share = batch > 0 ? (int64_t)(r->options->share * MILLION) : MILLION;
-
-    for (ptrdiff_t i = 0; i < cells; i++)
-        r->average[i] += ((int64_t)rows[i] * AVERAGE_ONE - r->average[i]) * share / MILLION;
+    TRY(planned_make(&next->plan, &next->arena, &problem, &options));
+    if (o->policy != SIMULATE_BALANCED && o->policy != SIMULATE_SPILL)
+        return STATUS_OK;
+    shape = (struct plan_shape){.layers = r->shape.layers,
+                                .experts = r->shape.experts,
+                                .groups = r->shape.groups,
+                                .ranks = r->shape.ranks,
+                                .rank_first = next->plan.rank_first,
+                                .rank_node = next->plan.rank_node};
+    return fit_plan(r, next, &shape, planned_levels(&r->shape, options.policy, options.levels));
 }
 
 /* From the next batch on the ranks stand like this. */
@@ -281,10 +297,17 @@ static enum status open_run(struct run *r)
 {
     size_t cells = (size_t)r->shape.layers * (size_t)r->shape.experts;
     struct stand *s = &r->stand[0];
+    bool average = r->options->load == SIMULATE_EWMA;
+    int batches = r->stream->batches, window = r->options->window;
+    int errors = batches < PLAN_BATCHES_MOST ? batches : PLAN_BATCHES_MOST;
+    struct forecast_way way = {.window = average            ? 0
+                                         : window < batches ? window
+                                                            : batches,
+                               .share = average ? (int)(r->options->share * FORECAST_MILLION) : 0};
 
     TRY(arena_open(&r->arena, "an imagined cluster", ARENA_BYTES));
     TRY(arena_take_array(&r->arena, cells, SIMULATE_SCENARIOS * sizeof *r->load, "loads", &r->load));
-    TRY(arena_take_array(&r->arena, cells, sizeof *r->average, "average loads", &r->average));
+    TRY(forecast_open(&r->forecast, &r->arena, &way, (int)cells, errors));
     TRY(arena_take_array(&r->arena, (size_t)r->shape.experts, sizeof *r->demand, "rows", &r->demand));
     TRY(arena_take_array(&r->arena, (size_t)r->shape.slots, sizeof *r->quota, "rows of slots", &r->quota));
     TRY(arena_take_array(&r->arena, (size_t)r->shape.layers, sizeof *r->moves, "moves", &r->moves));
@@ -319,7 +342,7 @@ static enum status play(struct run *r, struct simulate_result *sum)
     for (int b = 0; b < r->stream->batches; b++) {
         if (o->policy != SIMULATE_NONE && b > 0 && b % o->interval == 0)
             TRY(replan(r, b));
-        average_batch(r, b);
+        forecast_add(r->forecast, batch_rows(r, b, 0));
         if (b < o->first)
             continue;
         TRY(run_batch(r, b, sum));

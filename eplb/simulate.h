@@ -34,7 +34,7 @@ struct simulate_stream {
 enum simulate_policy {
     SIMULATE_NONE, /* one slot for each expert, in order; nothing moves */
     SIMULATE_REFERENCE,
-    SIMULATE_BALANCED,
+    SIMULATE_BALANCED, /* this and the next: for batches that may come, not for the load alone */
     SIMULATE_SPILL,
     SIMULATE_INCREMENTAL, /* the first plan is balanced, then few moves at a time */
 };
