@@ -13,6 +13,8 @@
 /* Of lower precision: half of the products of the tensor cores. Counted; nobody has measured it. */
 enum { LOWER_SPEED = 200 };
 
+enum { WIDENED = 256 }; /* numbers of a weight's row at a time, on their way to planes */
+
 static enum status memory_alloc(struct kernels *k, size_t bytes, const char *what, void **out)
 {
     return cuda_device_take(&cuda_entries_of(k)->device, bytes, what, out);
@@ -74,23 +76,35 @@ static enum status wait_all(struct kernels *k)
     return cuda_device_wait(&cuda_entries_of(k)->device);
 }
 
+/* Numbers of the source, `step` bytes apart, as floats: all at once where they lie side by side. */
+static enum status widen(float *out, const char *from, enum dtype dtype, ptrdiff_t step, int count)
+{
+    if (step == dtype_bits(dtype) / 8)
+        return dtype_widen(out, from, dtype, (size_t)count);
+    for (int i = 0; i < count; i++)
+        TRY(dtype_widen(&out[i], from + i * step, dtype, 1));
+    return STATUS_OK;
+}
+
 /* One row of the source as planes of bf16; `second` NULL: there is one. */
 static enum status split_row(uint16_t *first, uint16_t *second, const struct source *part, int row)
 {
-    ptrdiff_t element = dtype_bits(part->dtype) / 8;
+    ptrdiff_t element = dtype_bits(part->dtype) / 8, step = part->column_step * element;
     const char *from = (const char *)part->data + row * part->row_step * element;
+    float values[WIDENED];
 
     if (!second && part->column_step == 1 && part->dtype == DTYPE_BF16) {
         memcpy(first, from, (size_t)part->columns * sizeof *first);
         return STATUS_OK;
     }
-    for (int column = 0; column < part->columns; column++, from += part->column_step * element) {
-        float value;
+    for (int column = 0; column < part->columns; column += WIDENED) {
+        int count = part->columns - column < WIDENED ? part->columns - column : WIDENED;
 
-        TRY(dtype_widen(&value, from, part->dtype, 1));
-        first[column] = dtype_to_bf16(value);
-        if (second)
-            second[column] = dtype_to_bf16(value - dtype_from_bf16(first[column]));
+        TRY(widen(values, from + column * step, part->dtype, step, count));
+        for (int i = 0; i < count; i++)
+            first[column + i] = dtype_to_bf16(values[i]);
+        for (int i = 0; second && i < count; i++)
+            second[column + i] = dtype_to_bf16(values[i] - dtype_from_bf16(first[column + i]));
     }
     return STATUS_OK;
 }
