@@ -80,6 +80,14 @@ static enum status send_pairs(struct nccl_mover *n, const struct mover_piece *pi
     return comm_nccl_team_end_on(n->team, n->team->moves);
 }
 
+static bool between(const struct mover_piece *pieces, int count, int a, int b)
+{
+    for (int i = 0; i < count; i++)
+        if ((pieces[i].from == a && pieces[i].to == b) || (pieces[i].from == b && pieces[i].to == a))
+            return true;
+    return false;
+}
+
 static enum status transfer(struct nccl_mover *n, const struct mover_piece *pieces, int count)
 {
     int me = n->team->rank;
@@ -92,9 +100,10 @@ static enum status transfer(struct nccl_mover *n, const struct mover_piece *piec
         if (p->from == me && p->to == me)
             CUDA_TRY(
                 cudaMemcpyAsync(p->target, p->source, p->bytes, cudaMemcpyDeviceToDevice, n->team->moves));
-        else if (p->from == me || p->to == me)
-            comm_nccl_team_peer(call, p->from == me ? p->to : p->from);
     }
+    for (int rank = 0; rank < n->team->size; rank++)
+        if (rank != me && between(pieces, count, me, rank))
+            comm_nccl_team_peer(call, rank);
     return call->peers > 0 ? send_pairs(n, pieces, count) : STATUS_OK;
 }
 
