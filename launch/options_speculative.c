@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/options_speculative.h"
 
-#include "engine/json.h"
 #include "kernels/kernels.h"
+#include "launch/options_json.h"
 
 #include <string.h>
 
@@ -13,42 +13,20 @@ enum { LOOKUP_PRESET = 5, LOOKUP_MOST = 1024 };
 static const char *const known[] = {"method", "num_speculative_tokens", "prompt_lookup_min",
                                     "prompt_lookup_max", NULL};
 
-static enum status check_keys(const struct json_at *root)
+static enum status take_config(void *owner, const struct json_at *root)
 {
-    const char *key;
-    json_t *value;
-
-    json_object_foreach(root->object, key, value)
-    {
-        int i = 0;
-
-        while (known[i] && strcmp(known[i], key) != 0)
-            i++;
-        if (!known[i])
-            return FAIL(STATUS_USAGE,
-                        "--speculative-config: '%s' is not known; there are method, num_speculative_tokens, "
-                        "prompt_lookup_min and prompt_lookup_max",
-                        key);
-    }
-    return STATUS_OK;
-}
-
-static enum status take_config(struct options_speculative *o, const struct json *json)
-{
+    struct options_speculative *o = owner;
     const char *method = "";
-    struct json_at root;
 
-    TRY(json_get_root(json, &root));
-    TRY(check_keys(&root));
-    TRY(json_require(&root, "method"));
-    TRY(json_require(&root, "num_speculative_tokens"));
-    TRY(json_get_text(&root, "method", &method));
+    TRY(json_require(root, "method"));
+    TRY(json_require(root, "num_speculative_tokens"));
+    TRY(json_get_text(root, "method", &method));
     if (strcmp(method, "ngram") != 0)
         return FAIL(STATUS_USAGE, "--speculative-config: the method '%s' is not known; there is ngram",
                     method);
-    TRY(json_get_int(&root, "num_speculative_tokens", 1, DRAFT_TOKENS_MOST, &o->tokens));
-    TRY(json_get_int(&root, "prompt_lookup_min", 1, LOOKUP_MOST, &o->least));
-    TRY(json_get_int(&root, "prompt_lookup_max", 1, LOOKUP_MOST, &o->most));
+    TRY(json_get_int(root, "num_speculative_tokens", 1, DRAFT_TOKENS_MOST, &o->tokens));
+    TRY(json_get_int(root, "prompt_lookup_min", 1, LOOKUP_MOST, &o->least));
+    TRY(json_get_int(root, "prompt_lookup_max", 1, LOOKUP_MOST, &o->most));
     if (o->least == 0)
         o->least = o->most > 0 ? o->most : LOOKUP_PRESET;
     if (o->most == 0)
@@ -62,14 +40,11 @@ static enum status take_config(struct options_speculative *o, const struct json 
 
 enum status options_speculative_check(struct options_speculative *o)
 {
-    struct json json = {0};
-    enum status status;
+    static const struct options_json json = {
+        .option = "--speculative-config",
+        .known = known,
+        .names = "method, num_speculative_tokens, prompt_lookup_min and prompt_lookup_max",
+        .take = take_config};
 
-    if (!o->config)
-        return STATUS_OK;
-    status = json_open(&json, "--speculative-config", o->config, strlen(o->config), 0);
-    if (status == STATUS_OK)
-        status = take_config(o, &json);
-    json_close(&json);
-    return status == STATUS_BAD_INPUT ? status_prefix(STATUS_USAGE, "%s", "") : status;
+    return o->config ? options_json_read(&json, o->config, o) : STATUS_OK;
 }
