@@ -362,7 +362,47 @@ def selftest(program):
            and told["checks"][-1]["entry"] == "add")
 
 
-CASES = {case.__name__: case for case in (large, large_fp8, numbers, dry_run, memory, version, manual, completion, selftest)}
+# -- scripts/test_report -----------------------------------------------------------------------------------------------
+
+def report(_program):
+    """The end of scripts/test names each test that failed and how, and what was left out, in so many lines."""
+    def one(name, result, stdout, code=1):
+        return json.dumps({"name": f"switchyard:unit / {name}", "result": result, "returncode": code, "duration": 2.0,
+                           "stdout": stdout}) + "\n"
+
+    def reported(*logs):
+        done = subprocess.run([ROOT / "scripts" / "test_report", *logs], capture_output=True, check=False, timeout=60)
+        if done.returncode != 0 or done.stderr:
+            fail(f"test_report: exit {done.returncode}\n{done.stderr.decode()}")
+        return done.stdout.decode().splitlines()
+
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "log.json")
+        text = pathlib.Path(folder, "text")
+        text.write_text("skipped: layout (no formatter)\n")
+        log.write_text(one("good", "OK", "  skipped: gold (not there)\nfine\n", 0) + one("left", "SKIP", "skipped: nodes (no)", 77)
+                       + one("bad", "FAIL", "one\nFAILED: two\n" + "noise\n" * 50 + "last\n") + one("slow", "TIMEOUT", None, -15)
+                       + '{"name": "cut o')
+        lines = reported(f"unit={log}", f"layout:77={text}", f"source:1={text}")
+        expect("what is skipped is named with its reason", lines[:3] == [
+            "skipped: gold (not there), in unit / good", "skipped: nodes (no), in unit / left",
+            "skipped: layout (no formatter), in layout"])
+        expect("a failure is shown where it says what is wrong, and at its end", lines[3:5] == [
+            "FAILED: unit / bad (FAIL, exit code 1 after 2 s)", "    FAILED: two"] and len(lines[3:18]) == 15
+            and lines[17] == "    last")
+        expect("and so are one without output, and a stage", lines[18:] == [
+            "FAILED: unit / slow (TIMEOUT, signal 15 after 2 s)", "FAILED: source (FAIL, exit code 1)",
+            "    skipped: layout (no formatter)"])
+        for count in (9, 70, 500):
+            log.write_text("".join(one(f"bad{i}", "ERROR", "word\n" * 30) for i in range(count)))
+            lines = reported(f"unit={log}")
+            named = sum(line.startswith("FAILED: unit / bad") for line in lines)
+            expect(f"{count} failures: {len(lines)} lines", len(lines) <= 120 and named == min(count, 119))
+        expect("how many are not named is told", lines[-1] == "FAILED: 381 more")
+
+
+CASES = {case.__name__: case
+         for case in (large, large_fp8, numbers, dry_run, memory, version, manual, completion, selftest, report)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
