@@ -119,17 +119,17 @@ void summary_log(const struct summary *s)
     log_line(LOG_INFO,
              "%lld requests (%lld refused), %lld prompt (%lld more from the cache) + %lld generated tokens "
              "in %.3f s "
-             "on %d ranks: %.1f token/s, decode "
+             "on %d rank%s: %.1f token/s, decode "
              "%.3f ms/token; attention %.0f%% experts %.0f%% dispatch %.0f%% combine %.0f%% head %.0f%%, "
              "waiting %.0f%%; "
              "imbalance %.2f; %lld preemptions; %s%s%s%s%s%s%s%stokens %016llx",
              (long long)s->requests, (long long)s->refused, (long long)s->prompt_tokens,
              (long long)s->cached_tokens, (long long)s->generated_tokens, s->seconds, s->ranks,
-             rate(s->generated_tokens, s->seconds), each, 100 * s->share[WATCH_ATTENTION],
-             100 * experts_share(s), 100 * dispatch_share(s), 100 * s->share[WATCH_COMBINE],
-             100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]), 100 * s->idle, s->imbalance,
-             (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed, lowered, law, replayed,
-             halved, drafted, (unsigned long long)s->hash);
+             s->ranks == 1 ? "" : "s", rate(s->generated_tokens, s->seconds), each,
+             100 * s->share[WATCH_ATTENTION], 100 * experts_share(s), 100 * dispatch_share(s),
+             100 * s->share[WATCH_COMBINE], 100 * (s->share[WATCH_HEAD] + s->share[WATCH_SAMPLE]),
+             100 * s->idle, s->imbalance, (long long)s->preemptions, balance, balance[0] ? "; " : "", crossed,
+             lowered, law, replayed, halved, drafted, (unsigned long long)s->hash);
 }
 
 /* Under "experts", "balancer" and "precision_balance", what there is of them. */

@@ -25,17 +25,14 @@ struct work {
 };
 
 /* Rows over all source ranks; steps without rows are no batches. */
-static enum status read_stream(struct work *w)
+static enum status read_stream(struct work *w, const char *text, size_t bytes)
 {
     struct simulate_stream *s = &w->stream;
     struct trace_read t;
     ptrdiff_t cells;
     int32_t *rows;
-    size_t bytes;
     bool more;
-    char *text;
 
-    TRY(file_whole(&w->arena, w->o->operands[0], TRACE_BYTES, &text, &bytes));
     TRY(trace_read_open(&t, &w->arena, text, bytes));
     *s = (struct simulate_stream){.layers = t.layers, .experts = t.experts};
     cells = (ptrdiff_t)t.layers * t.experts;
@@ -174,10 +171,14 @@ static enum status simulate(struct work *w)
     struct options_wholes redundant = list(&e->redundants, 0), interval = list(&e->intervals, 16);
     struct simulate_options o = {
         .groups = e->groups > 0 ? e->groups : 1, .window = e->window, .share = e->share};
+    size_t bytes;
+    char *text;
 
     TRY(imagine(w));
     TRY(arena_open(&w->arena, "a trace", ARENA_BYTES));
-    if (read_stream(w) != STATUS_OK)
+    TRY(file_whole(&w->arena, w->o->operands[0], TRACE_BYTES, &text,
+                   &bytes)); /* whose failures name the file */
+    if (read_stream(w, text, bytes) != STATUS_OK)
         return status_prefix(STATUS_BAD_INPUT, "%s: ", w->o->operands[0]);
     for (int i = 0; i < interval.count; i++)
         o.first = interval.value[i] > o.first ? interval.value[i] : o.first;

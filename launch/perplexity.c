@@ -166,9 +166,9 @@ static enum status evaluate(struct session *s, struct evaluate *e)
         summary_law(loose, law, sizeof law);
         lowering_text(&s->engine.model.experts.lowering, s->engine.model.experts.meter.all_rows, lowered,
                       sizeof lowered);
-        log_line(LOG_INFO, "%s%s%d files, %lld tokens in %.3f s and %lld steps on %d ranks: %.1f token/s",
+        log_line(LOG_INFO, "%s%s%d files, %lld tokens in %.3f s and %lld steps on %d rank%s: %.1f token/s",
                  lowered, law, options.count, (long long)e->tokens_done, seconds, (long long)e->steps,
-                 p->ranks, (double)e->tokens_done / seconds);
+                 p->ranks, p->ranks == 1 ? "" : "s", (double)e->tokens_done / seconds);
         status = report(e, loose, p->answers, o->json);
     }
     return process_agree(p, status);

@@ -3,15 +3,13 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "launch/serve.h"
 
+#include "engine/base/file.h"
 #include "engine/generate.h"
 #include "engine/placement_file.h"
 #include "launch/report.h"
 #include "launch/session.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <string.h>
 #include <unistd.h>
 
 struct serve {
@@ -31,9 +29,9 @@ static enum status open_files(struct serve *s)
         TRY(report_check("stats", s->session.options->stats)); /* now, not after a long run */
     if (s->session.options->balancer.placement)
         TRY(placement_file_check(s->session.options->balancer.placement));
-    s->input = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-    if (s->input < 0)
-        return FAIL(STATUS_NO_INPUT, "--input-file %s: %s", path, strerror(errno));
+    if (path)
+        return file_stream("--input-file", path, &s->input);
+    s->input = STDIN_FILENO;
     return STATUS_OK;
 }
 

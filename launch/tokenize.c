@@ -16,7 +16,6 @@
 #include "engine/utf8.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -381,14 +380,11 @@ static enum status run_job(const struct options *o, const struct environment *e,
 
     TRY(arena_open(&arena, "the model's path", 2 * PATH_MAX));
     status = locate(&arena, o, e, &job->directory);
-    if (status == STATUS_OK && o->input_file) {
-        job->input = open(o->input_file, O_RDONLY | O_CLOEXEC);
-        if (job->input < 0)
-            status = FAIL(STATUS_NO_INPUT, "--input-file %s: %s", o->input_file, strerror(errno));
-    }
+    if (status == STATUS_OK && o->input_file)
+        status = file_stream("--input-file", o->input_file, &job->input);
     if (status == STATUS_OK)
         status = tokenize_lines(job);
-    if (o->input_file && job->input >= 0)
+    if (job->input > STDIN_FILENO)
         close(job->input);
     arena_close(&arena);
     return status;

@@ -26,6 +26,21 @@ enum status file_open(struct file *file, const char *path)
     return STATUS_OK;
 }
 
+enum status file_stream(const char *what, const char *path, int *descriptor)
+{
+    struct stat facts;
+    int opened = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (opened < 0)
+        return FAIL(STATUS_NO_INPUT, "%s %s: %s", what, path, strerror(errno));
+    if (fstat(opened, &facts) != 0 || S_ISDIR(facts.st_mode)) {
+        close(opened);
+        return FAIL(STATUS_NO_INPUT, "%s %s: a folder, not a file", what, path);
+    }
+    *descriptor = opened;
+    return STATUS_OK;
+}
+
 enum status file_read(const struct file *file, int64_t offset, void *out, size_t bytes)
 {
     unsigned char *to = out;

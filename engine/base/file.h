@@ -18,6 +18,10 @@ struct file {
 /* STATUS_NO_INPUT names the path and the system's reason; a folder is refused. */
 enum status file_open(struct file *file, const char *path);
 
+/* A descriptor to read on and on from, of a file, a pipe or a device; the caller closes it. STATUS_NO_INPUT
+ * names `what`, such as the option, the path and the reason; a folder is refused. */
+enum status file_stream(const char *what, const char *path, int *descriptor);
+
 /* Exactly `bytes` from `offset`, safe from several threads. A file that ends before is STATUS_BAD_INPUT. */
 enum status file_read(const struct file *file, int64_t offset, void *out, size_t bytes);
 

@@ -270,7 +270,7 @@ def usage(program):
                           (("--tensor-parallel-size", 3), "--tensor-parallel-size"),
                           (("--expert-parallel-size", 3), "--expert-parallel-size"),
                           (("--top-p", 0), "--top-p"), (("--max-model-len", 1000000), "--max-model-len"),
-                          (("--input-file", "/no/such/file"), "/no/such/file")):
+                          (("--input-file", "/no/such/file"), "/no/such/file"), (("--input-file", GOLDEN), "a folder")):
         codes = (66,) if "--input-file" in options else (64,)
         expect_failure(generate(program, DEMO, *options), codes, word)
 

@@ -200,6 +200,7 @@ def refused(program):
                         ("1,2\n1\n", "line 2 has 1 numbers, the first layer has 2"), ("#\n", "no line with loads")):
         expect(words, words in call(program, "plan", "--input", "csv", "--ranks", 2, stdin=text, code=65)[1])
     call(program, "plan", "/nowhere/loads", code=66)
+    expect("a recorded run that is not there is named once", call(program, "simulate", "/nowhere/run", code=66)[1].count("/nowhere/run") == 1)
     call(program, "diff", "a", "b", code=64)
 
 
