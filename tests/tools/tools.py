@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -362,6 +363,21 @@ def selftest(program):
            and told["checks"][-1]["entry"] == "add")
 
 
+# -- documents --------------------------------------------------------------------------------------------------------
+
+def documents(program):
+    """What documents show of inspect is what it prints: every line of an example, in that order."""
+    count = 0
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for line, shown in re.findall(r"^    \$ switchyard (inspect .*)\n((?:    .*\n|\n(?=    ))*)", path.read_text(), re.M):
+            found = iter(call(program, *shlex.split(line))[0].splitlines())
+            for wanted in shown.splitlines():
+                if wanted.strip() not in ("", "...") and "planned in" not in wanted and wanted[4:] not in found:
+                    fail(f"{path.name}: 'switchyard {line}' does not print, or not there:\n{wanted}")
+            count += 1
+    expect(f"{count} examples", count >= 3)
+
+
 # -- scripts/test_report -----------------------------------------------------------------------------------------------
 
 def report(_program):
@@ -402,7 +418,7 @@ def report(_program):
 
 
 CASES = {case.__name__: case
-         for case in (large, large_fp8, numbers, dry_run, memory, version, manual, completion, selftest, report)}
+         for case in (large, large_fp8, numbers, dry_run, memory, version, manual, completion, documents, selftest, report)}
 
 if __name__ == "__main__":
     CASES[sys.argv[3]](Program(sys.argv[1], sys.argv[2]))
