@@ -11,7 +11,9 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const int64_t FILE_LIMIT = (int64_t)256 << 20;
@@ -106,17 +108,31 @@ static enum status read_devices(struct reading *r, const json_t *devices, int32_
     return STATUS_OK;
 }
 
+/* Are layers with experts alone counted? Else ids are those of the model's layers. */
+static bool counts_experts(const json_t *list, const struct config *c)
+{
+    const json_t *layer;
+    size_t at;
+
+    json_array_foreach(list, at, layer)
+    {
+        if (json_integer_value(json_object_get(layer, "layer_id")) >= c->expert_layers)
+            return false;
+    }
+    return json_array_size(list) == (size_t)c->expert_layers;
+}
+
 static enum status read_layer_list(struct reading *r, const json_t *list)
 {
     struct placement *p = r->out;
     const struct config *c = r->config;
+    bool counted = counts_experts(list, c);
     const json_t *layer;
     size_t at;
 
     json_array_foreach(list, at, layer)
     {
         json_int_t id = json_integer_value(json_object_get(layer, "layer_id"));
-        bool counted = json_array_size(list) == (size_t)c->expert_layers && id < c->expert_layers;
         int expert_layer = (int)id;
 
         if (!json_is_integer(json_object_get(layer, "layer_id")) || id < 0 || id >= c->layers)
@@ -159,9 +175,38 @@ static enum status read_root(struct reading *r, const struct json *json, uint64_
                 r->path);
 }
 
+/* Plans of others may give a rank two copies of an expert. The second would take no work away: it stays out. */
+static void drop_doubles(const struct reading *r)
+{
+    struct placement *p = r->out;
+    int dropped = 0;
+
+    for (int layer = 0; layer < p->layers; layer++) {
+        int32_t *expert = p->expert + (ptrdiff_t)layer * p->slots;
+
+        for (int e = 0; e < p->experts; e++)
+            p->seen[e] = -1;
+        for (int rank = 0; rank < p->ranks; rank++)
+            for (int s = p->rank_first[rank]; s < p->rank_first[rank + 1]; s++) {
+                if (expert[s] < 0 || expert[s] >= p->experts)
+                    continue;
+                if (p->seen[expert[s]] == rank) {
+                    expert[s] = -1;
+                    dropped++;
+                } else {
+                    p->seen[expert[s]] = rank;
+                }
+            }
+    }
+    if (dropped > 0)
+        log_line(LOG_INFO, "%s: %d slots with an expert that another slot of their rank has stay empty",
+                 r->path, dropped);
+}
+
 /* What was read is complete, and every expert of every layer has a slot? */
 static enum status check_read(struct reading *r)
 {
+    drop_doubles(r);
     if (!r->why[0] && r->layers != r->config->expert_layers)
         snprintf(r->why, sizeof r->why, "it has %d layers with experts, the model has %d", r->layers,
                  r->config->expert_layers);
@@ -180,7 +225,7 @@ enum status placement_file_read(const char *path, const struct config *c, uint64
 
     *fits = false;
     if (access(path, F_OK) != 0) {
-        log_line(LOG_INFO, "%s is not there yet; where experts lie will be written to it at the end", path);
+        log_line(LOG_INFO, "%s is not there yet; `generate` writes it at its end", path);
         return STATUS_OK;
     }
     TRY(placement_like(&read, arena, p));
@@ -228,11 +273,18 @@ static json_t *map_of(const struct placement *p)
     return map;
 }
 
-/* The name of the file beside it. */
-static enum status beside_of(const char *path, char beside[static PATH_MAX])
+/* Opens a new file beside it, of a name that no other run has. */
+static enum status open_beside(const char *path, char beside[static PATH_MAX], int *file)
 {
-    if (snprintf(beside, PATH_MAX, "%s.new", path) >= PATH_MAX)
+    mode_t mask = umask(0);
+
+    umask(mask);
+    if (snprintf(beside, PATH_MAX, "%s.XXXXXX", path) >= PATH_MAX)
         return FAIL(STATUS_IO, "--expert-placement %s: the name is too long", path);
+    *file = mkostemp(beside, O_CLOEXEC);
+    if (*file < 0)
+        return FAIL(STATUS_IO, "--expert-placement %s: %s", path, strerror(errno));
+    (void)fchmod(*file, 0666 & ~mask); /* as any other file; else its owner alone can read it */
     return STATUS_OK;
 }
 
@@ -241,23 +293,41 @@ enum status placement_file_check(const char *path)
     char beside[PATH_MAX];
     int file;
 
-    TRY(beside_of(path, beside));
-    file = open(beside, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (file < 0)
-        return FAIL(STATUS_IO, "--expert-placement %s: %s", path, strerror(errno));
+    TRY(open_beside(path, beside, &file));
     close(file);
     unlink(beside);
+    return STATUS_OK;
+}
+
+static enum status dump(const json_t *all, int file)
+{
+    FILE *out = fdopen(file, "w");
+    bool failed;
+
+    if (!out) {
+        close(file);
+        return FAIL(STATUS_IO, "%s", strerror(errno));
+    }
+    failed = json_dumpf(all, out, JSON_INDENT(1)) != 0;
+    if (fclose(out) != 0 || failed)
+        return FAIL(STATUS_IO, "%s", strerror(errno));
     return STATUS_OK;
 }
 
 static enum status write_beside(const json_t *all, const char *path)
 {
     char beside[PATH_MAX];
+    enum status status;
+    int file;
 
-    TRY(beside_of(path, beside));
-    if (json_dump_file(all, beside, JSON_INDENT(1)) != 0 || rename(beside, path) != 0)
-        return FAIL(STATUS_IO, "--expert-placement %s: %s", path, strerror(errno));
-    return STATUS_OK;
+    TRY(open_beside(path, beside, &file));
+    status = dump(all, file);
+    if (status == STATUS_OK && rename(beside, path) != 0)
+        status = FAIL(STATUS_IO, "%s", strerror(errno));
+    if (status == STATUS_OK)
+        return STATUS_OK;
+    unlink(beside);
+    return status_prefix(status, "--expert-placement %s: ", path);
 }
 
 enum status placement_file_write(const char *path, const struct config *c, uint64_t model,

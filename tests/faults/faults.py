@@ -422,7 +422,7 @@ def balancer(program):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "placement.json"
         for text, word in (("[1]", "placement.json"), ("{}", "physical_to_logical_map"),
-                           (json.dumps({"physical_to_logical_map": [[0] * 64] * 3}), "holds expert 0"),
+                           (json.dumps({"physical_to_logical_map": [[0] * 64] * 3}), "expert 1 of layer 0 has no slot"),
                            (json.dumps({"physical_to_logical_map": [[-7] * 64] * 3}), "no expert")):
             path.write_text(text)
             refused((65,), "--enable-eplb", "--expert-placement", path, words=(word,))

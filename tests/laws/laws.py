@@ -368,14 +368,25 @@ def placements(program):
         if json.loads(path.read_text())["physical_to_logical_map"] != rows:
             fail("SGLang's map with a row for every layer was not taken")
         print("  taken: a row for every layer")
-        path.write_text(json.dumps({"moe_layer_count": 3, "layer_list": [
-            {"layer_id": i, "device_count": 4, "device_list": [
-                {"device_id": d, "device_expert": row[20 * d:20 * d + 20]} for d in (3, 2, 1, 0)]}
-            for i, row in enumerate(rows)]}))
-        program.answers(4, *options, "--eplb-step-interval", 0, "--expert-placement", path, stdin=THREE)
-        if json.loads(path.read_text())["physical_to_logical_map"] != rows:
-            fail("vLLM's list of devices was not taken")
-        print("  taken: a list of devices")
+        path.with_suffix(".json.new").write_text("of somebody else")
+        for ids in ((0, 1, 2), (1, 3, 5)):
+            path.write_text(json.dumps({"moe_layer_count": 3, "layer_list": [
+                {"layer_id": i, "device_count": 4, "device_list": [
+                    {"device_id": d, "device_expert": row[20 * d:20 * d + 20]} for d in (3, 2, 1, 0)]}
+                for i, row in zip(ids, rows)]}))
+            program.answers(4, *options, "--eplb-step-interval", 0, "--expert-placement", path, stdin=THREE)
+            if json.loads(path.read_text())["physical_to_logical_map"] != rows:
+                fail(f"vLLM's list of devices was not taken, layers {ids}")
+            print(f"  taken: a list of devices, layers {ids}")
+        doubles = [[e % 64 for e in range(79)] + [14]] * 3  # rank 3 has expert 14 in the slot before, too
+        path.write_text(json.dumps({"physical_to_logical_map": doubles}))
+        found = program.run(4, *options, "--eplb-step-interval", 0, "--expert-placement", path, stdin=THREE)
+        expect_equal("two copies on a rank", found.stdout, wanted)
+        if (b"3 slots with an expert that another slot of their rank has stay empty" not in found.stderr or
+                json.loads(path.read_text())["physical_to_logical_map"] != [row[:79] + [-1] for row in doubles]):
+            fail(f"two copies on a rank:\n{found.stderr.decode()}")
+        if sorted(p.name for p in pathlib.Path(folder).iterdir()) != ["placement.json", "placement.json.new"]:
+            fail(f"files are left, or lost: {list(pathlib.Path(folder).iterdir())}")
         other = program.run(3, *options, "--num-redundant-experts", 4, "--expert-placement", path, stdin=THREE)
         expect_equal("another shape", other.stdout, wanted)
         if b"does not fit" not in other.stderr:
