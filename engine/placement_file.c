@@ -175,7 +175,8 @@ static enum status read_root(struct reading *r, const struct json *json, uint64_
                 r->path);
 }
 
-/* Plans of others may give a rank two copies of an expert. The second would take no work away: it stays out. */
+/* Plans of others may give a rank two copies of an expert. The second would take no work away: it stays out.
+ */
 static void drop_doubles(const struct reading *r)
 {
     struct placement *p = r->out;

@@ -201,6 +201,8 @@ def refused(program):
         expect(words, words in call(program, "plan", "--input", "csv", "--ranks", 2, stdin=text, code=65)[1])
     call(program, "plan", "/nowhere/loads", code=66)
     expect("a recorded run that is not there is named once", call(program, "simulate", "/nowhere/run", code=66)[1].count("/nowhere/run") == 1)
+    expect("a plan that may move nothing is no plan", "--max-moves" in
+           call(program, "plan", "--policy", "incremental", "--max-moves", 0, stdin=good, code=64)[1])
     call(program, "diff", "a", "b", code=64)
 
 
