@@ -52,6 +52,17 @@ static enum status check_request(const struct options *o, const struct config *c
     return STATUS_OK;
 }
 
+/* Where experts should lie is known as well when a run is asked to stop. */
+static enum status run(struct serve *s, int64_t *refused)
+{
+    const struct process *p = &s->session.process;
+    enum status status = generate_run(&s->generate, refused);
+
+    if (status == STATUS_UNAVAILABLE && p->rank == 0 && *p->stop)
+        TRY(engine_save(&s->session.engine));
+    return status;
+}
+
 static enum status generate(struct serve *s)
 {
     const struct options *o = s->session.options;
@@ -88,7 +99,7 @@ static enum status generate(struct serve *s)
     TRY(process_agree(p, check_request(o, c)));
     TRY(process_agree(p, generate_open(&s->generate, &s->session.engine, &options)));
     TRY(session_record(&s->session));
-    TRY(generate_run(&s->generate, &refused));
+    TRY(run(s, &refused));
     status = session_recorded(&s->session);
     if (status == STATUS_OK && p->rank == 0 && o->stats)
         status = summary_write(&s->generate.summary, o->stats);

@@ -384,6 +384,22 @@ def stopped(program):
             pass
 
 
+def asked(program):
+    """A run that is asked to stop ends in an orderly way, and keeps where experts lie by then."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "placement.json"
+        run = start_busy(program, 2, "--enable-eplb", "--eplb-force", "--expert-placement", path)
+        run.stdout.read(40)  # so many steps have moved something
+        os.kill(rank_process(run, 0), signal.SIGTERM)
+        said, seconds = finish(run, 60)
+        if run.returncode == 0 or "asked to stop by a signal; 8 requests were not finished" not in said:
+            fail(f"exit {run.returncode} after {seconds:.1f} s:\n{said}")
+        rows = json.loads(path.read_text())["physical_to_logical_map"]
+        if len(rows) != 3 or any(sorted(row) != list(range(64)) for row in rows) or rows == [list(range(64))] * 3:
+            fail(f"not where experts lay: {rows}")
+        print(f"  exit {run.returncode} after {seconds:.1f} s, the placement is kept", flush=True)
+
+
 def moving(program):
     """A rank that dies or stands still while an expert arrives there: the job ends in time and names rank, layer, phase."""
     strike(program, "ranks_balance", 3, (("kill", ("rank 2",)), ("stop", ("rank 2", "phase balance of layer"))))
@@ -506,7 +522,7 @@ def idle(program):
 
 
 CASES = {case.__name__: case for case in (model_files, shards, memory, output, prompts, request_lines, request_ends, usage, different_models, killed,
-                                          stopped, moving, nodes, balancer, idle)}
+                                          stopped, asked, moving, nodes, balancer, idle)}
 
 
 def main():
