@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static enum status check_alike(const struct placement *a, const struct placement *b)
+enum status moves_alike(const struct placement *a, const struct placement *b)
 {
     if (a->layers != b->layers || a->experts != b->experts || a->slots != b->slots || a->ranks != b->ranks ||
         memcmp(a->rank_first, b->rank_first, sizeof *a->rank_first * ((size_t)a->ranks + 1)) != 0)
@@ -42,7 +42,7 @@ static void keep_rank(const int32_t *before, int32_t *after, int first, int end)
 
 enum status moves_keep(const struct placement *previous, struct placement *next)
 {
-    TRY(check_alike(previous, next));
+    TRY(moves_alike(previous, next));
     for (int layer = 0; layer < next->layers; layer++) {
         for (int r = 0; r < next->ranks; r++)
             keep_rank(previous->expert + (ptrdiff_t)layer * previous->slots,
@@ -104,7 +104,7 @@ enum status moves_list(const struct placement *previous, const struct placement 
 {
     int moves = 0;
 
-    TRY(check_alike(previous, next));
+    TRY(moves_alike(previous, next));
     for (int layer = 0; layer < next->layers; layer++) {
         const int32_t *before = previous->expert + (ptrdiff_t)layer * previous->slots;
         const int32_t *after = next->expert + (ptrdiff_t)layer * next->slots;

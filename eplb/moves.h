@@ -19,6 +19,9 @@ struct move {
                        else anywhere, the least asked rank first; -1: only in the model's files, or empty */
 };
 
+/* STATUS_BUG unless both have the same sizes and slots of ranks. */
+enum status moves_alike(const struct placement *a, const struct placement *b);
+
 /* Experts that stay on their rank keep their slots; the set of experts of each rank stays. Both placements
  * have the same sizes and slots of ranks; `next` is indexed again. */
 enum status moves_keep(const struct placement *previous, struct placement *next);

@@ -8,6 +8,7 @@
 #include "eplb/flow.h"
 #include "eplb/improve.h"
 #include "eplb/reference.h"
+#include "eplb/relabel.h"
 #include "eplb/replicas.h"
 
 #include <string.h>
@@ -138,6 +139,16 @@ static struct plan_shape plan_shape_of(const struct planned *p)
                                .rank_node = p->rank_node};
 }
 
+/* The placement that a plan may keep to. */
+static enum status take_previous(struct placement *present, struct arena *arena,
+                                 const struct problem *problem)
+{
+    struct planned previous;
+
+    TRY(planned_take(&previous, arena, &problem->shape, problem->previous));
+    return planned_placement(&previous, arena, present);
+}
+
 static enum status plan_incremental(struct planned *p, struct arena *arena, const struct problem *problem,
                                     const struct planned_options *o, struct placement *next)
 {
@@ -145,15 +156,29 @@ static enum status plan_incremental(struct planned *p, struct arena *arena, cons
     struct improve_options options = {
         .most_bytes = INT64_MAX / 2, .most_layer_moves = o->layer_moves, .tolerance = o->tolerance};
     struct placement present;
-    struct planned previous;
     struct improve *improve;
 
     if (!problem->previous)
         return FAIL(STATUS_BAD_INPUT, "an incremental plan needs \"previous\", the placement to start from");
-    TRY(planned_take(&previous, arena, &p->shape, problem->previous));
-    TRY(planned_placement(&previous, arena, &present));
+    TRY(take_previous(&present, arena, problem));
     TRY(improve_open(&improve, arena, &shape, 1, o->layer_moves));
     return improve_plan(improve, &present, problem->load, 1, &options, next, NULL);
+}
+
+/* Ranks take the parts of the plan that they have most of already. */
+static enum status plan_anew(struct planned *p, struct arena *arena, const struct problem *problem,
+                             const struct plan_options *options, struct placement *next)
+{
+    struct plan_shape shape = plan_shape_of(p);
+    struct placement present;
+    struct plan *plan;
+
+    TRY(plan_open(&plan, arena, &shape));
+    TRY(plan_make(plan, options, problem->load, next, NULL));
+    if (!problem->previous)
+        return STATUS_OK;
+    TRY(take_previous(&present, arena, problem));
+    return relabel_ranks(&present, next, p->rank_node, arena);
 }
 
 enum plan_levels planned_levels(const struct placement_shape *shape, enum planned_policy policy,
@@ -177,7 +202,6 @@ enum status planned_make(struct planned *out, struct arena *arena, const struct 
     struct planned p;
     struct placement next;
     struct plan_shape shape;
-    struct plan *plan;
 
     TRY(open_planned(&p, arena, &problem->shape));
     shape = plan_shape_of(&p);
@@ -189,12 +213,8 @@ enum status planned_make(struct planned *out, struct arena *arena, const struct 
     TRY(plan_shape_check(&shape, options.levels));
     TRY(placement_open(&next, arena, p.shape.layers, p.shape.experts, p.shape.slots, p.shape.ranks));
     memcpy(next.rank_first, p.rank_first, sizeof *p.rank_first * (size_t)(p.shape.ranks + 1));
-    if (o->policy == PLANNED_INCREMENTAL) {
-        TRY(plan_incremental(&p, arena, problem, o, &next));
-    } else {
-        TRY(plan_open(&plan, arena, &shape));
-        TRY(plan_make(plan, &options, problem->load, &next, NULL));
-    }
+    TRY(o->policy == PLANNED_INCREMENTAL ? plan_incremental(&p, arena, problem, o, &next)
+                                         : plan_anew(&p, arena, problem, &options, &next));
     p.expert = next.expert;
     TRY(list_slots(&p, arena));
     *out = p;

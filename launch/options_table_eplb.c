@@ -176,7 +176,8 @@ static const struct options_row rows[] = {
      .unset = "what the problem says",
      .field = OPTIONS_FIELD(eplb.previous),
      .commands = OPTIONS_EPLB_PLAN,
-     .help = "the placement to start from: JSON with \"phy2log\" or \"physical_to_logical_map\", one for all "
+     .help = "the placement to start from, or whose ranks a plan from scratch keeps close to: JSON with "
+             "\"phy2log\" or \"physical_to_logical_map\", one for all "
              "problems or one a line for each"},
     {.name = "placement",
      .value = "FILE",

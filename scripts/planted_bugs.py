@@ -266,6 +266,7 @@ MUTANTS = (
     # experts that ranks share
     ("place_never_freed", "unit", "moves_group", "eplb/places.c", "slots_of(s, p, layer, *expert) == 0)", "slots_of(s, p, layer, *expert) < 0)"),
     ("room_keeps_its_piece", "unit", "moves_group", "eplb/places.c", "    *room = s->piece[at];\n", ""),
+    ("parts_to_any_rank", "unit", "moves", "eplb/relabel.c", " - m->of_rank[j];", ";"),
     ("staged_where_it_is", "unit", "moves_group", "eplb/moves_group.c", "moves_shared(p, g->share, m->layer,", "moves_shared(p, g->share, 0,"),
     ("sent_where_it_is", "ranks", "balance", "engine/migrate.c",
      "move->expert < 0 || moves_shared(m->placement, node,", "move->expert < 0 || moves_shared(m->placement, NULL,"),

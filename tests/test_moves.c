@@ -1,9 +1,10 @@
-/* test_moves.c - the moves between two placements lead from one to the other, from near sources
+/* test_moves.c - the moves between two placements lead from one to the other, from near sources, and are few
  *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "eplb/moves.h"
 
 #include "eplb/plan.h"
+#include "eplb/relabel.h"
 #include "eplb_shape.h"
 
 enum { MOVES = 4096, SLOTS = 512 };
@@ -130,11 +131,116 @@ static void experts_that_stay_on_their_rank_keep_their_slots(void **state)
     }
 }
 
+/* -- ranks that take the parts of others -- */
+
+/* Experts that rank `to` would get with what rank `from` has in the plan. */
+static int gets(const struct trial *t, const int32_t *plan, int layer, int from, int to)
+{
+    int count = 0;
+
+    for (int s = t->shape.rank_first[from]; s < t->shape.rank_first[from + 1]; s++) {
+        int e = plan[layer * t->slots + s];
+
+        count += e >= 0 && !on_rank(&t->previous, layer, to, e);
+    }
+    return count;
+}
+
+static bool stands_for(const struct trial *t, int a, int b)
+{
+    const int32_t *first = t->shape.rank_first;
+
+    return first[a + 1] - first[a] == first[b + 1] - first[b] && node_of(t, a) == node_of(t, b);
+}
+
+/* The fewest experts that ranks from `to` on get, over all ways to give them what others have. */
+static int fewest(const struct trial *t, const int32_t *plan, int layer, int to, bool *given)
+{
+    int best = INT32_MAX;
+
+    if (to == t->shape.ranks)
+        return 0;
+    for (int from = 0; from < t->shape.ranks; from++) {
+        int rest;
+
+        if (given[from] || !stands_for(t, from, to))
+            continue;
+        given[from] = true;
+        rest = fewest(t, plan, layer, to + 1, given) + gets(t, plan, layer, from, to);
+        given[from] = false;
+        best = rest < best ? rest : best;
+    }
+    return best;
+}
+
+/* Is what rank `to` has now what rank `from` had in the plan? */
+static bool has_part(const struct trial *t, const int32_t *plan, int layer, int from, int to)
+{
+    int planned = 0, here = 0;
+
+    for (int s = t->shape.rank_first[from]; s < t->shape.rank_first[from + 1]; s++) {
+        int e = plan[layer * t->slots + s];
+
+        if (e >= 0 && !on_rank(&t->next, layer, to, e))
+            return false;
+        planned += e >= 0;
+    }
+    for (int s = t->shape.rank_first[to]; s < t->shape.rank_first[to + 1]; s++)
+        here += t->next.expert[layer * t->slots + s] >= 0;
+    return planned == here;
+}
+
+static void check_parts(const struct trial *t, const int32_t *plan, int layer)
+{
+    bool given[16] = {false};
+    int all = 0;
+
+    for (int to = 0; to < t->shape.ranks; to++) {
+        int from = 0;
+
+        while (from < t->shape.ranks &&
+               (given[from] || !stands_for(t, from, to) || !has_part(t, plan, layer, from, to)))
+            from++;
+        assert_true(from < t->shape.ranks);
+        given[from] = true;
+        all += gets(t, t->next.expert, layer, to, to);
+    }
+    memset(given, 0, sizeof given);
+    assert_int_equal(all, fewest(t, plan, layer, 0, given));
+}
+
+static void ranks_take_the_parts_that_need_the_fewest_experts(void **state)
+{
+    static struct trial t;
+    int32_t plan[2 * SLOTS];
+    int rounds = 0, less = 0;
+
+    (void)state;
+    print_message("seed %llu\n", (unsigned long long)eplb_seed);
+    for (int round = 0; round < 1000; round++) {
+        if (!draw(&t))
+            continue;
+        if (t.shape.ranks > 7) { /* all ways are tried */
+            arena_close(&eplb_gold_arena);
+            continue;
+        }
+        memcpy(plan, t.next.expert, sizeof *plan * (size_t)(t.shape.layers * t.slots));
+        assert_int_equal(relabel_ranks(&t.previous, &t.next, t.shape.rank_node, &eplb_gold_arena), STATUS_OK);
+        for (int layer = 0; layer < t.shape.layers; layer++)
+            check_parts(&t, plan, layer);
+        less += memcmp(plan, t.next.expert, sizeof *plan * (size_t)(t.shape.layers * t.slots)) != 0;
+        rounds++;
+        arena_close(&eplb_gold_arena);
+    }
+    assert_true(rounds > 200 && less > rounds / 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(moves_lead_from_one_placement_to_the_next),
         cmocka_unit_test(experts_that_stay_on_their_rank_keep_their_slots),
+        cmocka_unit_test(ranks_take_the_parts_that_need_the_fewest_experts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,13 @@ def imbalance(case, placement):
         yield max(work) * ranks / sum(work) if sum(work) else 1.0
 
 
+def moved(case, before, after):
+    """Experts that ranks get which they have not had."""
+    bounds = [case["replicas"] * r // case["gpus"] for r in range(case["gpus"] + 1)]
+    return sum(len(set(new[a:b]) - set(old[a:b]) - {-1}) for old, new in zip(before["phy2log"], after["phy2log"])
+               for a, b in zip(bounds, bounds[1:]))
+
+
 def reference(program):
     """eplb plan --policy reference is DeepSeek's plan in every case, by file and by standard input."""
     for path in gold("gold"):
@@ -102,6 +109,12 @@ def policies(program):
                 if any(abs(a - b) > HALF for a, b in zip(imbalance(case, plan["phy2log"]), plan["imbalance"])):
                     fail(f"{policy}: case {case['id']}: not the imbalance of the plan")
             expect(f"{policy}: {len(told)} plans are whole, and as balanced as they say", len(told) == len(known))
+            if policy == "balanced":
+                kept = lines(call(program, "plan", "--tol", "0.01", "--previous", previous, GOLD / "gold.jsonl")[0])
+                sums = [sum(moved(case, before, plan) for case, before, plan in zip(known, lines(first), plans)) for plans in (told, kept)]
+                expect(f"ranks take the parts that they have most of: {sums[1]} moves, not {sums[0]}", sums[1] < 0.95 * sums[0])
+                if any(plan["imbalance"] != other["imbalance"] for plan, other in zip(told, kept)):
+                    fail("and the plan is another one")
         balanced = pathlib.Path(folder, "balanced.jsonl")
         balanced.write_text(call(program, "plan", GOLD / "gold.jsonl")[0])
         two = [sum(sum(plan["imbalance"]) for plan in lines(p.read_text())) for p in (previous, balanced)]
