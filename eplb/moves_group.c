@@ -14,7 +14,7 @@ enum status moves_group_open(struct moves_group *g, struct arena *arena, const s
     *g = (struct moves_group){.staging = staging, .capacity = capacity, .list_capacity = list_capacity};
     TRY(arena_take_array(arena, (size_t)like->slots, sizeof *g->expert, "slots of a layer", &g->expert));
     TRY(arena_take_array(arena, (size_t)like->experts, sizeof *g->copies, "copies of experts", &g->copies));
-    TRY(arena_take_array(arena, (size_t)like->experts, sizeof *g->rank, "ranks of experts", &g->rank));
+    TRY(arena_take_array(arena, (size_t)like->experts, sizeof *g->last, "last slots", &g->last));
     TRY(arena_take_array(arena, (size_t)like->ranks, sizeof *g->taken, "staging of ranks", &g->taken));
     return arena_take_array(arena, (size_t)list_capacity, sizeof *g->chosen, "moves of a set", &g->chosen);
 }
@@ -57,15 +57,15 @@ static int next_needed(struct moves_group *g, const struct placement *p, const s
         if (g->copies[e] == 0)
             return move >= 0 ? move : -2;
     }
+    for (int e = 0; e < p->experts; e++)
+        g->last[e] = -1;
     for (int r = 0; r < p->ranks; r++) {
-        for (int e = 0; e < p->experts; e++)
-            g->rank[e] = -1;
         for (int s = p->rank_first[r]; s < p->rank_first[r + 1]; s++) {
-            int e = g->expert[s], other = e >= 0 ? g->rank[e] : -1, move;
+            int e = g->expert[s], other = e >= 0 ? g->last[e] : -1, move;
 
             if (e >= 0)
-                g->rank[e] = s;
-            if (other < 0)
+                g->last[e] = s;
+            if (other < p->rank_first[r]) /* also one of a rank before */
                 continue;
             move = find_move(g, list, done, count, layer, -1, other); /* one of the two slots is left */
             if (move < 0)

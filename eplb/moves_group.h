@@ -23,7 +23,7 @@ struct moves_group {
 
     int32_t *expert; /* [slots] of one layer, as a set of moves would leave it */
     int32_t *copies; /* [experts] there */
-    int32_t *rank;   /* [experts] that has the expert, for one rank at a time; -1: none */
+    int32_t *last;   /* [experts] slot of the ranks looked at so far that has the expert; -1: none */
     int32_t *taken;  /* [ranks] staging in use */
     bool *chosen;    /* [list_capacity] moves of the set */
     int list_capacity;
