@@ -51,12 +51,13 @@ static int domain_size(const ncclComm *c)
 extern "C" ncclResult_t ncclMemAlloc(void **out, size_t bytes)
 {
     held lock;
-    static int number;
-    memory m = {(bytes + GRANULE - 1) / GRANULE * GRANULE,
-                "/hostgpu-window-" + std::to_string(getpid()) + "-" + std::to_string(number++)};
-    int file = shm_open(m.name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
+    ncclUniqueId id; /* a number of the process would come again, and find what a killed one left */
     cudaError_t error;
 
+    if (ncclGetUniqueId(&id) != ncclSuccess)
+        return ncclSystemError;
+    memory m = {(bytes + GRANULE - 1) / GRANULE * GRANULE, id.internal};
+    int file = shm_open(m.name.c_str(), O_RDWR | O_CREAT | O_EXCL, 0600);
     if (file < 0 || ftruncate(file, (off_t)m.bytes) != 0)
         return ncclSystemError;
     error = hostgpu_memory_share(out, m.bytes, file);
