@@ -31,10 +31,22 @@ static hostgpu_settings read_settings(void)
     return s;
 }
 
+static hostgpu_settings &settings(void)
+{
+    static hostgpu_settings s = read_settings();
+    return s;
+}
+
 const hostgpu_settings &hostgpu_settings_get(void)
 {
-    static hostgpu_settings settings = read_settings();
-    return settings;
+    return settings();
+}
+
+extern "C" void hostgpu_patience(int seconds)
+{
+    std::lock_guard<std::recursive_mutex> held(hostgpu_lock());
+
+    settings().timeout = seconds;
 }
 
 /* xorshift64 (Marsaglia 2003) */

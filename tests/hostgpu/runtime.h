@@ -103,6 +103,8 @@ struct hostgpu_settings {
     bool trace;
 };
 const hostgpu_settings &hostgpu_settings_get(void);
+/* As HOSTGPU_TIMEOUT, from now on: for a test that has come to where nothing shall move any more. */
+extern "C" void hostgpu_patience(int seconds);
 
 /* Queues a kernel of which `run` is all: its arguments have been checked. For launches that bring their own
  * machine. */
