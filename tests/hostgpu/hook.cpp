@@ -4,6 +4,7 @@
 #include "hostgpu.h"
 #include "runtime.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,30 @@ uint32_t hostgpu_random(uint32_t n)
     random_state ^= random_state >> 7;
     random_state ^= random_state << 17;
     return (uint32_t)(random_state >> 32) % n;
+}
+
+struct strike {
+    int signal;
+    long left; /* operations of this name until it comes; 0: it never does */
+    char name[64];
+};
+
+static strike read_strike(void)
+{
+    const char *text = getenv("HOSTGPU_STRIKE");
+    strike s = {0, 0, ""};
+
+    if (text && sscanf(text, "%d:%ld:%63[^\n]", &s.signal, &s.left, s.name) != 3)
+        hostgpu_fail("HOSTGPU_STRIKE=%s is not signal:count:operation", text);
+    return s;
+}
+
+void hostgpu_strike(const char *what)
+{
+    static strike s = read_strike();
+
+    if (s.left > 0 && strcmp(s.name, what) == 0 && --s.left == 0)
+        raise(s.signal);
 }
 
 std::recursive_mutex &hostgpu_lock(void)

@@ -106,6 +106,10 @@ const hostgpu_settings &hostgpu_settings_get(void);
 /* As HOSTGPU_TIMEOUT, from now on: for a test that has come to where nothing shall move any more. */
 extern "C" void hostgpu_patience(int seconds);
 
+/* HOSTGPU_STRIKE=signal:count:operation: this process gets that signal when so many operations of that name
+ * have come to its streams, before the last of them is queued. */
+void hostgpu_strike(const char *what);
+
 /* Queues a kernel of which `run` is all: its arguments have been checked. For launches that bring their own
  * machine. */
 cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, const char *name,

@@ -177,6 +177,7 @@ void hostgpu_push(cudaStream_t stream, hostgpu_operation operation)
         hostgpu_capture_add(s->capture, s, std::move(operation));
         return;
     }
+    hostgpu_strike(operation.what);
     operation.host_seen = std::make_shared<hostgpu_clock>(host_seen());
     here.host_operation = ++host_seen()[0];
     s->queue.push_back(std::move(operation));

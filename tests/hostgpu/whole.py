@@ -22,6 +22,7 @@ PIECES = "--separate-allocations"
 MOVING = ("--enable-eplb", "--num-redundant-experts", "2", "--eplb-step-interval", "2", "--eplb-window-size", "4", "--eplb-force")
 SPECULATING = ("--speculative-config", '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3}')
 LAYOUTS = ((1, ()), (2, ()), (4, ("-tp", "2")))
+PATIENCE = 500 # seconds for one run of the program: only one that hangs needs so many, on however slow a machine
 
 
 def fail(words):
@@ -34,7 +35,7 @@ class Program:
 
     def __init__(self, program, mpiexec, module):
         self.program, self.mpiexec, self.module = program, mpiexec, module
-        told = subprocess.run([program, "--version"], capture_output=True, timeout=60, check=True).stdout.decode()
+        told = subprocess.run([program, "--version"], capture_output=True, timeout=PATIENCE, check=True).stdout.decode()
         self.exchange = "host" if "nccl       no" in told else "nccl"
         version = re.search(r"nccl +(\d+)\.(\d+)", told)
         self.windows = version is not None and (int(version[1]), int(version[2])) >= (2, 28)
@@ -43,7 +44,7 @@ class Program:
         """What it wrote to stdout; the test ends if it failed."""
         command = [self.mpiexec, "-n", str(ranks), self.program, *map(str, options)]
         environment = {**os.environ, "HOSTGPU_ORDER": order, "HOSTGPU_SEED": str(seed)}
-        done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment, timeout=280, check=False)
+        done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment, timeout=PATIENCE, check=False)
         if done.returncode != 0:
             fail(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr.decode()[-2000:]}")
         return done.stdout
@@ -126,7 +127,7 @@ def moves_beside(program, stats, lines):
     for options, order in (((), "random"), (("--enable-dbo",), "lazy"), (("--device-exchange", "host"), "random")):
         command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda",
                    "--cuda-module", program.module, "--input", "jsonl", "--kv-cache-memory", "4M", "--stats", str(stats), *MOVING, *options]
-        done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=120,
+        done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=PATIENCE,
                               env={**os.environ, "HOSTGPU_TRACE": "1", "HOSTGPU_ORDER": order}, check=True)
         found = json.loads(stats.read_text())
         streams = {}
@@ -145,7 +146,7 @@ def sends_in_layers(program, lines):
     """Once the device has been told where experts lie, nothing is sent between a layer's route and its combine."""
     command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda", "--cuda-module", program.module,
                "--input", "jsonl", "--kv-cache-memory", "4M"]
-    done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=120,
+    done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=PATIENCE,
                           env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)
     steps = " ".join(re.findall(r"^hostgpu: stream \d+ operation \d+: (\S+)", done.stderr.decode(), re.M)).split("embed")[1:]
     layers = [[layer.split("combine")[0] for layer in step.split("route")[1:]] for step in steps]
@@ -230,7 +231,7 @@ def halves(program):
                                     ("cuda", ("--device-exchange", "host"), "but --device-exchange is host"),
                                     ("cuda", ("--dispatch", "lsa"), "but --dispatch is lsa")):
         command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", backend, "--enable-dbo", *options]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
         expect(f"refused: {words}", done.returncode == 64 and words in done.stderr.decode(), done.stderr.decode())
 
 
@@ -253,7 +254,7 @@ def streams_of_exchanges(program):
         command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "qwen3moe_b"), "--backend", "cuda",
                    "--cuda-module", program.module, "--input", "jsonl", "--kv-cache-memory", "4M", *options]
         done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 5}\n', capture_output=True,
-                              timeout=120, env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)
+                              timeout=PATIENCE, env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)
         found = set(re.findall(r"^hostgpu: stream (\d+) operation \d+: nccl", done.stderr.decode(), re.M))
         expect(f"{options}: exchanges are queued on {wanted} streams", len(found) == wanted, done.stderr.decode()[-2000:])
 
@@ -359,7 +360,7 @@ def law_of_texts(program):
         for more, exact in (((), False), (("--exact",), True)):
             command = [program.mpiexec, "-n", "2", program.program, "perplexity", "--model", name, "--json", "--kv-cache-memory", "4M",
                        "--backend", "cuda", "--cuda-module", program.module, *more, str(folder / "text")]
-            done = subprocess.run(command, capture_output=True, timeout=120, check=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True, stdin=subprocess.DEVNULL)
             told = json.loads(done.stdout)
             if (words in done.stderr.decode()) == exact or told["exact"] != exact or (told["loose_products"] == 0) != exact:
                 fail(f"perplexity {more}: {told}\n{done.stderr.decode()}")
@@ -393,10 +394,10 @@ def fallback(program):
         print("skipped: fallback (there is a device)")
         sys.exit(77)
     options = ("generate", "--model", "models/demo", "--max-tokens", "3")
-    auto = subprocess.run([program.program, *options], input=b"In\n", capture_output=True, timeout=60, check=False)
+    auto = subprocess.run([program.program, *options], input=b"In\n", capture_output=True, timeout=PATIENCE, check=False)
     if auto.returncode != 0 or b"no GPU is used: no NVIDIA driver is loaded" not in auto.stderr:
         fail(f"--backend auto: exit code {auto.returncode}\n{auto.stderr.decode()}")
-    asked = subprocess.run([program.program, *options, "--backend", "cuda"], input=b"In\n", capture_output=True, timeout=60,
+    asked = subprocess.run([program.program, *options, "--backend", "cuda"], input=b"In\n", capture_output=True, timeout=PATIENCE,
                            check=False)
     if asked.returncode != 69 or b"--backend cuda: no NVIDIA driver is loaded" not in asked.stderr or asked.stdout:
         fail(f"--backend cuda: exit code {asked.returncode}\n{asked.stderr.decode()}")
@@ -433,7 +434,7 @@ def start(program, ranks, backend, *each, cache="--kv-cache-memory=1M", more=(),
         for words in each:
             command += [*([":"] if len(command) > 1 else []), "-n", "1", "env", *words, *options]
     done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2], "max_tokens": 1}\n', capture_output=True,
-                          env={**os.environ, **environment}, timeout=120, check=False)
+                          env={**os.environ, **environment}, timeout=PATIENCE, check=False)
     return done.returncode, done.stderr.decode()
 
 
@@ -467,53 +468,21 @@ def devices(program):
            "ranks 0 and 2 of this machine were both given GPU 0000:04:00.0 and no other" in told, told)
 
 
-def rank_process(run, rank):
-    """The process of a rank of this run, which Open MPI and MPICH tell in its environment."""
-    for entry in pathlib.Path("/proc").iterdir():
-        try:
-            words = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdigit() else []
-            family = (entry / "stat").read_text().rsplit(")", 1)[1].split()[3] if words else ""
-            name = (entry / "comm").read_text().strip() if words else ""
-        except OSError:
-            continue
-        if name == "switchyard" and family == str(run.pid) and {f"OMPI_COMM_WORLD_RANK={rank}".encode(), f"PMI_RANK={rank}".encode()} & set(words):
-            return int(entry.name)
-    fail(f"no process of rank {rank}")
-    return 0
-
-
-def ends(program, signal_sent, *options, lines=1):
-    """As strike; once more when it struck behind the layers, where the others may not be in a call of NCCL's."""
-    for _ in range(5):
-        code, told = strike(program, signal_sent, *options, lines=lines)
-        if signal_sent == signal.SIGKILL or "stopped in phase head" not in told:
-            break
-    return code, told
-
-
-def strike(program, signal_sent, *options, lines):
-    """Three ranks at work, of which the last is struck after so many tokens; (exit code, stderr)."""
+def strike(program, signal_sent, *options, step):
+    """Three ranks at work, of which the last gets a signal in a layer of that step, between rows that come and rows that go; (exit
+    code, stderr). By itself, at a call of the emulated device: whatever the machine is busy with, all others then wait for its rows."""
+    command = [program.program, "generate", "--model", GOLDEN / "llama4_b", "--backend", "cuda", "--cuda-module", program.module, "--input",
+               "jsonl", "--device-exchange", "nccl", "--kv-cache-memory", "4M", "--watchdog-timeout", "4", *options]
+    blow = f"HOSTGPU_STRIKE={int(signal_sent)}:{2 * step}:activate" # in each of two layers, for the experts of a rank without rows of its own
+    run = subprocess.Popen([program.mpiexec, "-n", "2", *command, ":", "-n", "1", "env", blow, *command], stdin=subprocess.PIPE,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
     prompt = json.loads((GOLDEN / "llama4_b" / "gold.json").read_text())["prompt"]
-    run = subprocess.Popen([program.mpiexec, "-n", "3", program.program, "generate", "--model", GOLDEN / "llama4_b", "--backend",
-                            "cuda", "--cuda-module", program.module, "--input", "jsonl", "--device-exchange", "nccl",
-                            "--kv-cache-memory", "4M", "--watchdog-timeout", "4", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, start_new_session=True)
-    run.stdin.write(json.dumps({"id": 0, "prompt_token_ids": prompt, "max_tokens": 400, "ignore_eos": True}).encode() + b"\n")
-    run.stdin.close()
-    run.stdin = None
-    for _ in range(lines):
-        run.stdout.readline()
-    struck = rank_process(run, 2)
-    os.kill(struck, signal_sent)
+    line = json.dumps({"id": 0, "prompt_token_ids": prompt, "max_tokens": 40, "ignore_eos": True})
     try:
-        told = run.communicate(timeout=60)[1].decode(errors="replace")
+        told = run.communicate(line.encode(), timeout=PATIENCE)[1].decode(errors="replace")
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
-        fail(f"still running 60 s after signal {signal_sent}")
-    try:
-        os.kill(struck, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+        fail(f"still running {PATIENCE} s after signal {signal_sent}")
     return run.returncode, told
 
 
@@ -523,7 +492,7 @@ def faults(program):
         print("skipped: faults (this build has no NCCL)")
         sys.exit(77)
     for struck in (signal.SIGSTOP, signal.SIGKILL):
-        code, told = ends(program, struck, "--enforce-eager")
+        code, told = strike(program, struck, "--enforce-eager", step=4)
         expect(f"{struck.name}: the run ends and names the rank", code != 0 and "rank 2" in told, told)
         if struck == signal.SIGSTOP:
             expect("the call is named", "NCCL is aborted; under way: " in told and " of layer " in told, told)
@@ -533,9 +502,9 @@ def faults(program):
     first = ("1", "unhandled system error: a link of the emulated network is down")
     expect(f"an error that NCCL finds by itself ends the run at once, and rank, peers and call are named: {found}", code != 0 and
            found and all(words == first or "remote rank 1 has left" in words[1] for words in found) and "watchdog" not in told, told)
-    code, told = ends(program, signal.SIGSTOP, "--enforce-eager", "--enable-dbo")
+    code, told = strike(program, signal.SIGSTOP, "--enforce-eager", "--enable-dbo", step=4)
     expect("so does one whose exchanges go beside", code != 0 and "rank 2" in told and "NCCL is aborted; under way: exchange" in told, told)
-    code, told = ends(program, signal.SIGSTOP, "--enable-dbo", lines=8)
+    code, told = strike(program, signal.SIGSTOP, "--enable-dbo", step=12)
     expect("so does one of steps that are replayed, and the step is named", code != 0 and "rank 2" in told and
            "NCCL is aborted; under way: a recorded step, 4 exchanges of all layers, with 2 ranks from " in told, told)
 
@@ -555,10 +524,10 @@ def lsa(program):
         expect(f"{more} with it is refused", code == 64 and "--dispatch lsa" in told, told)
     check_model(program, "llama4_b", *options, *MOVING)
     check_model(program, "qwen3moe_a", *options, layouts=LAYOUTS[::2])
-    code, told = ends(program, signal.SIGSTOP, *options, lines=8)
+    code, told = strike(program, signal.SIGSTOP, *options, step=12)
     expect("a rank that stands still is named in a replayed step", code != 0 and "rank 2" in told and
            "under way: a recorded step, 4 exchanges of all layers, with 2 ranks from " in told, told)
-    code, told = ends(program, signal.SIGSTOP, *options, "--enforce-eager")
+    code, told = strike(program, signal.SIGSTOP, *options, "--enforce-eager", step=4)
     expect("a rank that stands still is named, and the call", code != 0 and "rank 2" in told and
            "under way: exchange by stores, the " in told, told)
 

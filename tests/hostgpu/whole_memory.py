@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 
-from whole import GOLDEN, MOVING, PIECES, SPECULATING, Program, expect, fail, start
+from whole import GOLDEN, MOVING, PATIENCE, PIECES, SPECULATING, Program, expect, fail, start
 
 
 def memory_run(program, ranks, common, how, **environment):
@@ -21,7 +21,7 @@ def memory_run(program, ranks, common, how, **environment):
     environment = {**os.environ, "HOSTGPU_PEAK": "1", "HOSTGPU_MEMORY": str(400 << 20), **environment}
     done = subprocess.run([program.mpiexec, "-n", str(ranks), program.program, "generate", *common, *how, "--input", "jsonl"],
                           input=b'{"id": 0, "prompt_token_ids": [1, 2, 3, 4, 5], "max_tokens": 3}\n', capture_output=True,
-                          env=environment, timeout=120, check=False)
+                          env=environment, timeout=PATIENCE, check=False)
     told = done.stderr.decode()
     lines = re.findall(r"hostgpu: (\d+) bytes of the device at most, in (\d+) allocations, (\d+) held by libraries, (\d+) of the "
                        "host pinned", told)
