@@ -166,7 +166,7 @@ static void a_stream_that_waits_is_captured_and_its_work_comes_between(void **st
 static void work_that_no_event_orders_runs_either_way(void **state)
 {
     const char *order = getenv("HOSTGPU_ORDER");
-    int cleared_last = 0, launches = 60;
+    int cleared_last = 0, launches = 120;
     cudaGraphExec_t exec;
 
     (void)state;
