@@ -11,13 +11,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <string>
+
 enum { EXIT_HOSTGPU = 97, TIMEOUT_SECONDS = 20 };
 
 static uint64_t random_state;
 
 static hostgpu_settings read_settings(void)
 {
-    hostgpu_settings s = {1, HOSTGPU_RANDOM, 1, TIMEOUT_SECONDS, false};
+    hostgpu_settings s = {1, HOSTGPU_RANDOM, 1, TIMEOUT_SECONDS, nullptr};
 
     if (const char *text = getenv("HOSTGPU_SEED"))
         s.seed = strtoull(text, nullptr, 0);
@@ -27,7 +29,10 @@ static hostgpu_settings read_settings(void)
         s.resident = atoi(text);
     if (const char *text = getenv("HOSTGPU_TIMEOUT"))
         s.timeout = atoi(text);
-    s.trace = getenv("HOSTGPU_TRACE") != nullptr;
+    if (const char *folder = getenv("HOSTGPU_TRACE"))
+        s.trace = fopen((std::string(folder) + "/" + std::to_string(getpid())).c_str(), "we");
+    if (s.trace)
+        setvbuf(s.trace, nullptr, _IOLBF, 0); /* a process may be killed */
     random_state = s.seed * 0x9e3779b97f4a7c15ull + 1;
     return s;
 }

@@ -9,6 +9,7 @@
 
 #include <cuda_runtime.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <functional>
 #include <memory>
@@ -93,14 +94,14 @@ bool hostgpu_advance(void);
 uint32_t hostgpu_random(uint32_t n);
 
 /* --hostgpu settings come from the environment of the test: HOSTGPU_SEED, HOSTGPU_ORDER=eager|lazy|random,
- * HOSTGPU_RESIDENT (blocks alive at once), HOSTGPU_TIMEOUT (seconds), HOSTGPU_TRACE. */
+ * HOSTGPU_RESIDENT (blocks alive at once), HOSTGPU_TIMEOUT (seconds), HOSTGPU_TRACE (a folder). */
 enum hostgpu_order { HOSTGPU_EAGER, HOSTGPU_LAZY, HOSTGPU_RANDOM };
 struct hostgpu_settings {
     uint64_t seed;
     hostgpu_order order;
     int resident;
     int timeout;
-    bool trace;
+    FILE *trace; /* NULL: none is wanted */
 };
 const hostgpu_settings &hostgpu_settings_get(void);
 /* As HOSTGPU_TIMEOUT, from now on: for a test that has come to where nothing shall move any more. */

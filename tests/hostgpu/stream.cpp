@@ -121,8 +121,8 @@ static bool run_head(CUstream_st *s)
         return false;
     }
     if (hostgpu_settings_get().trace)
-        fprintf(stderr, "hostgpu: stream %d operation %llu: %s\n", s->number, (unsigned long long)s->done,
-                operation.what);
+        fprintf(hostgpu_settings_get().trace, "stream %d operation %llu: %s\n", s->number,
+                (unsigned long long)s->done, operation.what);
     if (operation.run)
         operation.run();
     here = before;

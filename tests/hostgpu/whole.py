@@ -40,25 +40,38 @@ class Program:
         version = re.search(r"nccl +(\d+)\.(\d+)", told)
         self.windows = version is not None and (int(version[1]), int(version[2])) >= (2, 28)
 
-    def run(self, ranks, *options, text="", order="random", seed=1):
+    def run(self, ranks, *options, order="random", seed=1, **environment):
         """What it wrote to stdout; the test ends if it failed."""
         command = [self.mpiexec, "-n", str(ranks), self.program, *map(str, options)]
-        environment = {**os.environ, "HOSTGPU_ORDER": order, "HOSTGPU_SEED": str(seed)}
-        done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment, timeout=PATIENCE, check=False)
+        environment = {**os.environ, "HOSTGPU_ORDER": order, "HOSTGPU_SEED": str(seed), **environment}
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=PATIENCE, check=False)
         if done.returncode != 0:
             fail(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr.decode()[-2000:]}")
         return done.stdout
 
     def answers(self, ranks, model, lines, *options, backend="cuda", **how):
-        """What is written for all lines."""
+        """What is written for all lines, which are there when the first step begins: so the steps are the same each time."""
         module = ("--cuda-module", self.module) if backend == "cuda" else ()
-        return self.run(ranks, "generate", "--model", model, "--backend", backend, *module, "--input", "jsonl", "--no-stream",
-                        "--ordered", "--kv-cache-memory", "4M", *options,
-                        text="".join(json.dumps(line) + "\n" for line in lines), **how)
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as asked:
+            asked.writelines(json.dumps(line) + "\n" for line in lines)
+            asked.flush()
+            return self.run(ranks, "generate", "--model", model, "--backend", backend, *module, "--input", "jsonl", "--input-file", asked.name,
+                            "--no-stream", "--ordered", "--kv-cache-memory", "4M", *options, **how)
+
+    def operations(self, ranks, model, lines, *options, **how):
+        """What the streams of each rank did, as (stream, operation)."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.answers(ranks, model, lines, *options, HOSTGPU_TRACE=folder, **how)
+            return traces(folder)
 
     def tokens(self, ranks, model, lines, *options, **how):
         """The token ids of each line."""
         return [json.loads(line)["token_ids"] for line in self.answers(ranks, model, lines, *options, **how).splitlines()]
+
+
+def traces(folder):
+    """What HOSTGPU_TRACE has left there: (stream, operation) of each process."""
+    return [re.findall(r"stream (\d+) operation \d+: (.+)", file.read_text()) for file in pathlib.Path(folder).iterdir()]
 
 
 def lines_of(gold):
@@ -125,13 +138,11 @@ def waits(program):
 def moves_beside(program, stats, lines):
     """Experts move on a stream of their own, where the host waits for none of them; through its memory it does."""
     for options, order in (((), "random"), (("--enable-dbo",), "lazy"), (("--device-exchange", "host"), "random")):
-        command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda",
-                   "--cuda-module", program.module, "--input", "jsonl", "--kv-cache-memory", "4M", "--stats", str(stats), *MOVING, *options]
-        done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=PATIENCE,
-                              env={**os.environ, "HOSTGPU_TRACE": "1", "HOSTGPU_ORDER": order}, check=True)
+        ranks = program.operations(2, GOLDEN / "llama4_b", [{**line, "max_tokens": 20} for line in lines], "--stats", stats, *MOVING, *options,
+                                   order=order)
         found = json.loads(stats.read_text())
         streams = {}
-        for stream, name in re.findall(r"^hostgpu: stream (\d+) operation \d+: (.+)", done.stderr.decode(), re.M):
+        for stream, name in sum(ranks, []):
             streams.setdefault(name, set()).add(stream)
         beside = "host" not in options
         moved = found["balancer"]["placement_version"] > 1 and found["balancer"]["moves"] > 1
@@ -144,11 +155,8 @@ def moves_beside(program, stats, lines):
 
 def sends_in_layers(program, lines):
     """Once the device has been told where experts lie, nothing is sent between a layer's route and its combine."""
-    command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", "cuda", "--cuda-module", program.module,
-               "--input", "jsonl", "--kv-cache-memory", "4M"]
-    done = subprocess.run(command, input="".join(json.dumps(line) + "\n" for line in lines).encode(), capture_output=True, timeout=PATIENCE,
-                          env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)
-    steps = " ".join(re.findall(r"^hostgpu: stream \d+ operation \d+: (\S+)", done.stderr.decode(), re.M)).split("embed")[1:]
+    only = program.operations(1, GOLDEN / "llama4_b", lines)[0]
+    steps = " ".join(name for _, name in only).split("embed")[1:]
     layers = [[layer.split("combine")[0] for layer in step.split("route")[1:]] for step in steps]
     if len(steps) < 8 or not layers[0] or "memcpy" not in layers[0][0]:
         fail(f"the first of {len(steps)} steps was to send tables of experts: {steps[:1]}")
@@ -239,8 +247,10 @@ def shared_beside(program):
     """Without any option the shared expert, up to its first exchange, is queued before its stream waits for rows, in both ways."""
     planned = ("--enable-eplb", "--eplb-dispatch", "flow") # whose probe keeps to the rows of so small a batch
     for more, products in (((), "multiply activate multiply"), (planned, "multiply activate multiply"), (("-tp", "2"), "multiply activate")):
-        code, told = start(program, 2, "cuda", ["HOSTGPU_TRACE=1"], ["-u", "HOSTGPU_TRACE"], more=more)
-        queued = [" ".join(re.findall(rf"^hostgpu: stream {stream} operation \d+: ([a-z ]*)", told, re.M)) for stream in (0, 1)]
+        with tempfile.TemporaryDirectory() as folder:
+            code, told = start(program, 2, "cuda", [f"HOSTGPU_TRACE={folder}"], [], more=more)
+            did = sum(traces(folder), [])
+        queued = [" ".join(re.match("[a-z ]*", name)[0] for of, name in did if of == stream) for stream in "01"]
         expect(f"rows travel beside the shared expert {more[-1:]}", code == 0 and
                f" event record {products} event wait " in queued[0].split(" route ", 1)[-1], told)
         expect("the host plans meanwhile", not more or more[-1] != "flow" or
@@ -251,12 +261,9 @@ def streams_of_exchanges(program):
     """Rows travel on another stream than products with the option, and on the same one without it and a shared expert; so they do in a graph, of
     which the emulated device queues what was captured of a second stream on one of its own."""
     for options, wanted in ((("--enable-dbo", "--enforce-eager"), 2), (("--enable-dbo",), 3), ((), 1)):
-        command = [program.mpiexec, "-n", "2", program.program, "generate", "--model", str(GOLDEN / "qwen3moe_b"), "--backend", "cuda",
-                   "--cuda-module", program.module, "--input", "jsonl", "--kv-cache-memory", "4M", *options]
-        done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 5}\n', capture_output=True,
-                              timeout=PATIENCE, env={**os.environ, "HOSTGPU_TRACE": "1"}, check=True)
-        found = set(re.findall(r"^hostgpu: stream (\d+) operation \d+: nccl", done.stderr.decode(), re.M))
-        expect(f"{options}: exchanges are queued on {wanted} streams", len(found) == wanted, done.stderr.decode()[-2000:])
+        ranks = program.operations(2, GOLDEN / "qwen3moe_b", [{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 5}], *options)
+        found = {stream for stream, name in sum(ranks, []) if name == "nccl"}
+        expect(f"{options}: exchanges are queued on {wanted} streams", len(found) == wanted, found)
 
 
 def many_rows(name):
