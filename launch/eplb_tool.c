@@ -134,6 +134,17 @@ static enum status read_next_map(struct source *s, struct arena *arena, struct p
     return source_blame(s, status);
 }
 
+/* A file with placements that nothing has asked for is not the one that was meant. */
+static enum status check_used_up(struct source *s, const char *others)
+{
+    const char *text;
+    size_t bytes;
+
+    return source_next(s, &text, &bytes)
+               ? FAIL(STATUS_BAD_INPUT, "%s has more placements than %s has lines", s->name, others)
+               : STATUS_OK;
+}
+
 /* The next placement of a file, for a shape that is known. */
 static enum status next_map(struct source *s, struct arena *arena, const struct placement_shape *shape,
                             int32_t **expert)
@@ -338,7 +349,7 @@ static enum status run_problems(struct work *w)
     }
     if (w->problems.line == 0)
         return FAIL(STATUS_BAD_INPUT, "%s holds no problem", w->problems.name);
-    return STATUS_OK;
+    return maps ? check_used_up(&w->maps[0], w->problems.name) : STATUS_OK;
 }
 
 /* -- diff --- */
@@ -387,7 +398,7 @@ static enum status run_diff(struct work *w)
         TRY(diff_next(w));
         arena_close(&w->arena);
     } while (w->maps[0].lines && w->maps[0].at < w->maps[0].bytes);
-    return STATUS_OK;
+    return check_used_up(&w->maps[1], w->maps[0].name);
 }
 
 enum status eplb_tool_run(const struct options *o, const struct environment *e, int answers)

@@ -166,6 +166,14 @@ def diff(program):
         files[1].write_text('{"physical_to_logical_map":\n [[1, 0, 2, 3],\n [0, 2, 1, 3]]}\n')
         out = call(program, "diff", "--ranks", 2, "--expert-bytes", "1KiB", *files)[0]
         expect("experts that change the slot on their rank do not move", "layer 0: 0 of 4 slots" in out)
+        files[0].write_text('{"phy2log": [[0, 1]]}\n' * 2)
+        files[1].write_text('{"phy2log": [[0, 1]]}\n' * 3)
+        expect("more placements on the other side are refused", "b.json has more placements than" in
+               call(program, "diff", "--ranks", 2, *files, code=65)[1])
+        files[0].write_text('{"gpus": 2, "weight": [[3, 1]]}\n' * 2)
+        for command in (("eval", "--placement"), ("plan", "--previous")):
+            expect(f"and for {command[0]}", "b.json has more placements than" in
+                   call(program, *command, files[1], files[0], code=65)[1])
         expect("two that change places are two moves", "layer 1: 2 of 4 slots" in out and "2048 bytes" in out)
 
 
