@@ -5,8 +5,8 @@
 
 #include "eplb/bound.h"
 #include "eplb/planned.h"
+#include "launch/report.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -153,14 +153,12 @@ enum status eplb_poc_run(const struct options *o, const struct environment *e, i
     enum status status;
 
     (void)e;
-    p = (struct poc){.o = o, .out = fdopen(answers, "w")};
-    if (!p.out)
-        return FAIL(STATUS_IO, "the output cannot be opened: %s", strerror(errno));
+    p = (struct poc){.o = o};
+    TRY(report_open(answers, &p.out));
     status = arena_open(&p.arena, "the experiment", ARENA_BYTES);
     if (status == STATUS_OK)
         status = print_all(&p);
-    if (fclose(p.out) != 0 && status == STATUS_OK)
-        status = FAIL(STATUS_IO, "writing the answer: %s", strerror(errno));
+    status = report_end(p.out, status);
     arena_close(&p.arena);
     return status;
 }

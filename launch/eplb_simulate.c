@@ -6,6 +6,7 @@
 #include "engine/base/file.h"
 #include "eplb/simulate.h"
 #include "eplb/trace_read.h"
+#include "launch/report.h"
 #include "launch/topology.h"
 
 #include <errno.h>
@@ -204,18 +205,15 @@ enum status eplb_simulate_run(const struct options *o, const struct environment 
 
     (void)e;
     w = (struct work){.o = o,
-                      .out = fdopen(answers, "w"),
                       .cluster = {.rate = o->eplb.rate * 1e12,
                                   .memory_bandwidth = o->eplb.memory_bandwidth * 1e9,
                                   .node_bandwidth = o->eplb.node_bandwidth * 1e9,
                                   .network_bandwidth = o->eplb.network_bandwidth * 1e9,
                                   .expert_bytes = (double)o->eplb.expert_bytes,
                                   .row_bytes = (double)o->eplb.row_bytes}};
-    if (!w.out)
-        return FAIL(STATUS_IO, "the output cannot be opened: %s", strerror(errno));
+    TRY(report_open(answers, &w.out));
     status = simulate(&w);
-    if (fclose(w.out) != 0 && status == STATUS_OK)
-        status = FAIL(STATUS_IO, "writing the answer: %s", strerror(errno));
+    status = report_end(w.out, status);
     arena_close(&w.arena);
     return status;
 }

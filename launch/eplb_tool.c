@@ -4,6 +4,7 @@
 #include "launch/eplb_tool.h"
 
 #include "launch/eplb_print.h"
+#include "launch/report.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -407,12 +408,10 @@ enum status eplb_tool_run(const struct options *o, const struct environment *e, 
     enum status status;
 
     (void)e;
-    w = (struct work){.o = o, .out = fdopen(answers, "w")};
-    if (!w.out)
-        return FAIL(STATUS_IO, "the output cannot be opened: %s", strerror(errno));
+    w = (struct work){.o = o};
+    TRY(report_open(answers, &w.out));
     status = o->command == OPTIONS_EPLB_DIFF ? run_diff(&w) : run_problems(&w);
-    if (fclose(w.out) != 0 && status == STATUS_OK)
-        status = FAIL(STATUS_IO, "writing the answers: %s", strerror(errno));
+    status = report_end(w.out, status);
     arena_close(&w.arena);
     arena_close(&w.problems.arena);
     for (int i = 0; i < 2; i++)

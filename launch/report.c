@@ -28,6 +28,14 @@ enum status report_close(FILE *out)
     return STATUS_OK;
 }
 
+enum status report_end(FILE *out, enum status status)
+{
+    if (status == STATUS_OK)
+        return report_close(out);
+    fclose(out);
+    return status;
+}
+
 enum status report_json(FILE *out, const json_t *object)
 {
     if (!object)

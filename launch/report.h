@@ -2,7 +2,7 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * For rank 0, at the end of a run. */
+ * For rank 0, at the end of a run, and for commands without ranks. */
 #ifndef REPORT_H
 #define REPORT_H
 
@@ -16,6 +16,9 @@ enum status report_open(int answers, FILE **out);
 
 /* STATUS_IO when not all that was written to it went through. */
 enum status report_close(FILE *out);
+
+/* The same at the end of a command; `status` is how it went until here, and stays when that was a failure. */
+enum status report_end(FILE *out, enum status status);
 
 /* Writes the object with all digits, and a newline. A NULL object is what jansson makes of too little memory.
  */
