@@ -45,6 +45,36 @@ static void apply_chosen(struct moves_group *g, const struct placement *p, const
             g->copies[g->expert[s]]++;
 }
 
+/* Do ranks that share memory with `rank` have the expert after the chosen moves? */
+static bool keeps(const struct moves_group *g, const struct placement *p, int expert, int rank)
+{
+    for (int s = 0; s < p->slots; s++)
+        if (g->expert[s] == expert && g->share[placement_rank(p, s)] == g->share[rank])
+            return true;
+    return false;
+}
+
+/* The chosen moves take an expert from ranks that share it, and a later move would send it to them again:
+ * that move; -1: there is none. */
+static int next_lost(const struct moves_group *g, const struct placement *p, const struct move *list,
+                     const bool *done, int count, int layer)
+{
+    for (int i = 0; i < count; i++) {
+        int had = p->expert[(ptrdiff_t)layer * p->slots + list[i].slot], rank;
+
+        if (!g->chosen[i] || had < 0)
+            continue;
+        rank = placement_rank(p, list[i].slot);
+        if (keeps(g, p, had, rank))
+            continue;
+        for (int j = 0; j < count; j++)
+            if (!done[j] && !g->chosen[j] && list[j].layer == layer && list[j].expert == had &&
+                g->share[placement_rank(p, list[j].slot)] == g->share[rank])
+                return j;
+    }
+    return -1;
+}
+
 /* What is illegal after the chosen moves, and the move that would mend it; -1: all is legal. -2: nothing
  * mends. */
 static int next_needed(struct moves_group *g, const struct placement *p, const struct move *list,
@@ -76,16 +106,19 @@ static int next_needed(struct moves_group *g, const struct placement *p, const s
     return -1;
 }
 
-/* Chooses move `first` and all that must go with it; false when that leads nowhere. */
+/* Chooses move `first` and all that must go with it; false when that leads nowhere. With `keep`, also those
+ * that spare sending an expert to where it is already. */
 static bool close_set(struct moves_group *g, const struct placement *p, const struct move *list,
-                      const bool *done, int count, int first)
+                      const bool *done, int count, int first, bool keep)
 {
-    int move = first;
+    int move = first, layer = list[first].layer;
 
     memset(g->chosen, 0, (size_t)count * sizeof *g->chosen);
     while (move >= 0) {
         g->chosen[move] = true;
-        move = next_needed(g, p, list, done, count, list[first].layer);
+        move = next_needed(g, p, list, done, count, layer);
+        if (move == -1 && keep)
+            move = next_lost(g, p, list, done, count, layer);
     }
     return move == -1;
 }
@@ -154,6 +187,20 @@ static bool has_layer(const struct move *out, int picked, int layer)
     return false;
 }
 
+/* Move `first` and what goes with it, when there is room for it beside what is picked. What would spare bytes
+ * stays out only where even a group of its own cannot hold it. */
+static bool choose_set(struct moves_group *g, const struct placement *p, const struct move *list,
+                       const bool *done, int count, int first, int picked)
+{
+    for (int keep = g->share != NULL; keep >= 0; keep--) {
+        if (close_set(g, p, list, done, count, first, keep) && fits(g, p, list, count, picked, g->taken))
+            return true;
+        if (picked > 0)
+            return false;
+    }
+    return false;
+}
+
 void moves_group_next(struct moves_group *g, const struct placement *present, const struct move *list,
                       bool *done, int count, struct move *out, int *picked, int *given_up)
 {
@@ -163,7 +210,7 @@ void moves_group_next(struct moves_group *g, const struct placement *present, co
     for (int i = 0; i < count; i++) {
         if (done[i] || has_layer(out, *picked, list[i].layer))
             continue;
-        if (close_set(g, present, list, done, count, i) && fits(g, present, list, count, *picked, g->taken)) {
+        if (choose_set(g, present, list, done, count, i, *picked)) {
             pick(g, present, list, done, count, out, picked);
         } else if (*picked == 0) { /* alone in a group, and still too much */
             done[i] = true;

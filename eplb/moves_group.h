@@ -3,8 +3,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Between two placements a list of moves is made group by group. A group is the least that leaves a legal
- * placement behind: often one move; two for a swap; a cycle of them where it must be. Several such sets share
- * a group while staging lasts. Between groups the placement serves. */
+ * placement behind: often one move; two for a swap; a cycle of them where it must be. Where ranks share, also
+ * what brings an expert back to those that it is taken from, as it would have to be sent again. Several such
+ * sets share a group while staging lasts. Between groups the placement serves. */
 #ifndef MOVES_GROUP_H
 #define MOVES_GROUP_H
 

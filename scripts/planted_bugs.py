@@ -268,6 +268,7 @@ MUTANTS = (
     ("room_keeps_its_piece", "unit", "moves_group", "eplb/places.c", "    *room = s->piece[at];\n", ""),
     ("parts_to_any_rank", "unit", "moves", "eplb/relabel.c", " - m->of_rank[j];", ";"),
     ("staged_where_it_is", "unit", "moves_group", "eplb/moves_group.c", "moves_shared(p, g->share, m->layer,", "moves_shared(p, g->share, 0,"),
+    ("sent_again_where_it_was", "unit", "moves_group", "eplb/moves_group.c", "keep = g->share != NULL;", "keep = 0;"),
     ("sent_where_it_is", "ranks", "balance", "engine/migrate.c",
      "move->expert < 0 || moves_shared(m->placement, node,", "move->expert < 0 || moves_shared(m->placement, NULL,"),
     ("slot_points_to_the_place_before", "ranks", "balance", "engine/weights.c", "l->down[s - first].data = at.down;", "(void)at;"),
