@@ -83,6 +83,7 @@ static enum status plan(struct replan *r, struct gate_case *c)
     const struct placement *p = &r->present;
     struct improve_options options = {.most_bytes = r->options.most_bytes,
                                       .expert_bytes = r->expert_bytes,
+                                      .share = r->options.share,
                                       .most_layer_moves = r->options.layer_moves,
                                       .tolerance = TOLERANCE};
 

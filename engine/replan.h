@@ -20,8 +20,8 @@ struct replan_options {
     const int32_t *share;     /* [ranks] as for moves_sent, or NULL */
     enum load_way load;       /* what plans are made for */
     int64_t expert_bytes;     /* of one expert in a layer */
-    int layer_moves;          /* most moves in a layer at a time */
-    int64_t most_bytes;       /* of all moves of a plan */
+    int layer_moves;          /* most slots of a layer that change in a plan */
+    int64_t most_bytes;       /* of all experts that a plan sends */
 };
 
 /* Takes its memory. `like` has the sizes of all placements. */

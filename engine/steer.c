@@ -11,6 +11,7 @@
 
 enum {
     LAYER_MOVES = 8,   /* of one plan */
+    SHARED_MOVES = 16, /* likewise, where some of them carry no bytes */
     HORIZON = 20,      /* a plan shall pay within so many windows, or intervals where those are longer */
     FORCED_LAYERS = 2, /* in which --eplb-force moves something at a time */
     FORCED_TRIES = 32,
@@ -25,11 +26,11 @@ enum status steer_open(struct steer *s, struct arena *arena, const struct steer_
                                     .share = share,
                                     .load = o->load,
                                     .expert_bytes = expert_bytes,
-                                    .layer_moves = LAYER_MOVES,
+                                    .layer_moves = share ? SHARED_MOVES : LAYER_MOVES,
                                     .most_bytes = expert_bytes * LAYER_MOVES * p->layers};
 
     *s = (struct steer){.options = *o, .experts = e, .placement = p, .migrate = m};
-    s->capacity = p->layers * LAYER_MOVES;
+    s->capacity = p->layers * replan.layer_moves;
     TRY(load_open(&s->load, arena, p->layers, p->experts, o->window));
     TRY(placement_like(&s->next, arena, p));
     TRY(arena_take_array(arena, (size_t)s->capacity, sizeof *s->list, "moves of a plan", &s->list));

@@ -73,6 +73,7 @@ static enum status walk_layer(struct improve *m, const struct placement *present
     struct walk *w = &m->walk[layer];
     ptrdiff_t stride = (ptrdiff_t)m->shape.layers * m->shape.experts;
     int most = o->most_layer_moves, room = m->capacity - m->shape.experts;
+    struct improve_limits limits;
 
     w->count = w->must = w->done = 0;
     TRY(improve_layer_start(l, present->expert + (ptrdiff_t)layer * present->slots,
@@ -87,8 +88,13 @@ static enum status walk_layer(struct improve *m, const struct placement *present
         w->before = w->steps[w->count - 1].after;
     if (o->skip && o->skip[layer])
         return STATUS_OK;
-    most = w->must + (most < room ? most : room);
-    return improve_layer_walk(l, o->tolerance, most, w->steps, w->must + room, &w->count);
+    most = most < room ? most : room;
+    limits = (struct improve_limits){.tolerance = o->tolerance, .moves = w->must + most / 2};
+    if (o->share) /* what costs nothing goes first, so that no budget is too small for it; half of the room is
+                     left */
+        TRY(improve_layer_walk(l, &limits, w->steps, w->must + room / 2, &w->count));
+    limits = (struct improve_limits){.tolerance = o->tolerance, .moves = w->must + most, .paid = true};
+    return improve_layer_walk(l, &limits, w->steps, w->must + room, &w->count);
 }
 
 /* From where a layer stands: the number of further steps with most gain for each byte, the fewest of those.
@@ -96,12 +102,12 @@ static enum status walk_layer(struct improve *m, const struct placement *present
 static struct offer find_offer(const struct walk *w, int64_t expert_bytes, int64_t budget)
 {
     int64_t now = w->done > 0 ? w->steps[w->done - 1].after : w->before;
-    int moves = w->done > 0 ? w->steps[w->done - 1].moves : 0;
+    int sent = w->done > 0 ? w->steps[w->done - 1].sent : 0;
     struct offer best = {.steps = 0};
 
     for (int i = w->done; i < w->count; i++) {
         struct offer o = {.steps = i + 1, .gain = parts(w, now - w->steps[i].after)};
-        int more = w->steps[i].moves - moves;
+        int more = w->steps[i].sent - sent;
 
         o.bytes = (more > 0 ? more : 0) * expert_bytes;
         if (o.gain <= 0 || o.bytes > budget)
@@ -187,6 +193,7 @@ enum status improve_plan(struct improve *improve, const struct placement *presen
                          struct improve_report *report)
 {
     TRY(check_call(improve, present, next, count));
+    improve_price_share(&improve->layer.price, options->share);
     for (int i = 0; i < improve->shape.layers; i++) {
         enum status status = walk_layer(improve, present, batch, count, options, i);
 

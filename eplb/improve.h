@@ -17,11 +17,12 @@
 #include <stdint.h>
 
 struct improve_options {
-    int64_t most_bytes;          /* of all moves of a plan */
+    int64_t most_bytes;          /* of all experts that a plan sends */
     const int64_t *expert_bytes; /* [layers] of one expert; NULL: 1 each, so that most_bytes counts moves */
-    int most_layer_moves;        /* in one layer */
-    int tolerance;               /* millionths above the mean with which a layer is content */
-    const bool *skip;            /* [layers] layers to leave as they are; NULL: none */
+    const int32_t *share; /* [ranks] as for moves_sent: what they have need not be sent; NULL: none do */
+    int most_layer_moves; /* slots of a layer that get another expert, sent or not */
+    int tolerance;        /* millionths above the mean with which a layer is content */
+    const bool *skip;     /* [layers] layers to leave as they are; NULL: none */
 };
 
 enum { IMPROVE_PARTS = 1024 }; /* of a row */

@@ -5,7 +5,11 @@
  * Under a ceiling for all ranks some rows find no place. They only reach ranks that are full and hold what
  * nobody else can take. A replica of one of those experts on a rank outside lets some of them out: the one
  * that lets out most is the next move. Ceilings come down a ladder, because with a low one at once the first
- * moves help the many that are a little too busy and not the one that is busiest. */
+ * moves help the many that are a little too busy and not the one that is busiest.
+ *
+ * Where ranks share memory, a slot that gets an expert which they have is a pointer that changes. Such steps
+ * come before all others under a ceiling, and are asked for alone, as the few that are tried might otherwise
+ * all be others. */
 #include "eplb/improve_layer.h"
 
 #include <string.h>
@@ -14,9 +18,11 @@ enum {
     MILLION = 1000000,
     CANDIDATES = 10, /* experts, ranks */
     HOT_SLOTS = 16,
-    TRIALS = 12, /* that are worth routing */
-    ANSWERS = 4, /* of them that are worth the best split on MANY ranks */
+    TRIALS = 12,     /* that are worth routing */
+    ANSWERS = 4,     /* of them that are worth the best split on MANY ranks */
+    FEW_ANSWERS = 2, /* likewise, of more than SOME_BATCHES */
     MANY = 16,
+    SOME_BATCHES = 4,
     MOST_SHIFT = 10
 };
 
@@ -37,7 +43,7 @@ enum status improve_layer_open(struct improve_layer *l, struct arena *arena, con
     *l = (struct improve_layer){.shape = shape};
     TRY(capped_open(&l->capped, arena, shape->experts, shape->rank_first, shape->ranks, batches));
     TRY(flow_open(&l->flow, arena, shape->experts, (int)slots, shape->ranks));
-    TRY(arena_take_array(arena, slots, sizeof *l->present, "present placement", &l->present));
+    TRY(improve_price_open(&l->price, arena, &l->capped));
     TRY(arena_take_array(arena, slots, sizeof *l->usable, "usable slots", &l->usable));
     TRY(arena_take_array(arena, experts * (size_t)batches, sizeof *l->demand, "demand", &l->demand));
     TRY(arena_take_array(arena, (size_t)batches, sizeof *l->mean, "means", &l->mean));
@@ -117,24 +123,21 @@ enum status improve_layer_start(struct improve_layer *l, const int32_t *expert, 
     l->live = plan_shape_live(l->shape);
     for (int s = 0; s < c->slots; s++) {
         l->usable[s] = plan_shape_slots(l->shape, c->rank[s]) > 0;
-        l->present[s] = l->usable[s] ? expert[s] : -1;
         capped_set(c, s, -1);
     }
     for (int s = 0; s < c->slots; s++)
-        capped_set(c, s, l->present[s]);
+        capped_set(c, s, l->usable[s] ? expert[s] : -1);
+    improve_price_start(&l->price);
     TRY(take_rows(l, batch, stride));
     TRY(before_moves(l, before));
     l->now = *before;
     return STATUS_OK;
 }
 
-static int count_moves(const struct improve_layer *l)
+/* What a step's gain is divided by. */
+static int share_of(const struct improve_step *step)
 {
-    int moves = 0;
-
-    for (int s = 0; s < l->capped.slots; s++)
-        moves += l->capped.item[s] != l->present[s];
-    return moves;
+    return step->price > 0 ? step->price : step->count;
 }
 
 /* An empty slot, else that of the expert with several replicas that gives up least; -1: none. */
@@ -175,8 +178,12 @@ enum status improve_layer_rescue(struct improve_layer *l, struct improve_step *s
         if (slot < 0 || *count == capacity)
             return FAIL(STATUS_USAGE, "no slot for expert %d, whose last one was on a rank that is gone", e);
         capped_set(c, slot, e);
-        steps[(*count)++] = (struct improve_step){
-            .count = 1, .slot = {slot}, .expert = {e}, .after = INT64_MAX, .moves = count_moves(l)};
+        steps[(*count)++] = (struct improve_step){.count = 1,
+                                                  .slot = {slot},
+                                                  .expert = {e},
+                                                  .after = INT64_MAX,
+                                                  .moves = improve_price_moves(&l->price)};
+        steps[*count - 1].sent = improve_price_sent(&l->price);
     }
     if (*count == rescued)
         return STATUS_OK;
@@ -283,7 +290,7 @@ static int find_experts(struct improve_layer *l)
     return take_best(l->weight, c->experts, l->expert, CANDIDATES);
 }
 
-/* Ranks that could take some of them, by their room. */
+/* Ranks that could take some of them, by their room; all, as what is free may be on any. */
 static int find_ranks(struct improve_layer *l)
 {
     const struct capped *c = &l->capped;
@@ -299,7 +306,7 @@ static int find_ranks(struct improve_layer *l)
         if (plan_shape_slots(l->shape, r) == 0)
             l->weight[r] = 0;
     }
-    return take_best(l->weight, c->ranks, l->rank, CANDIDATES);
+    return take_best(l->weight, c->ranks, l->rank, c->ranks);
 }
 
 /* The two slots of a rank that serve least, among those whose expert has another, and empty ones. */
@@ -348,7 +355,8 @@ static int try_replicas(struct improve_layer *l, int experts, int ranks)
             struct improve_step step = {.count = 1, .slot = {s}, .expert = {e}};
             int64_t estimate = 0;
 
-            if (capped_holds(c, e, p) || c->item[s] == e)
+            step.price = improve_price_step(&l->price, step.slot, step.expert, step.count);
+            if (capped_holds(c, e, p) || c->item[s] == e || (step.price == 0) != l->free)
                 continue;
             for (int b = 0; b < l->batches; b++) {
                 const struct capped_batch *batch = &c->batch[b];
@@ -396,6 +404,9 @@ static int try_exchanges(struct improve_layer *l, int hot, int ranks)
 
             if (other < 0 || capped_holds(c, other, m))
                 continue;
+            step.price = improve_price_step(&l->price, step.slot, step.expert, step.count);
+            if ((step.price == 0) != l->free)
+                continue;
             for (int b = 0; b < l->batches; b++) {
                 const struct capped_batch *batch = &c->batch[b];
                 int64_t less = batch->flow[from] + batch->left[a] - batch->flow[s];
@@ -411,19 +422,20 @@ static int try_exchanges(struct improve_layer *l, int hot, int ranks)
     return trials;
 }
 
-/* For each move. */
+/* For each expert that is sent, or each move where none is. */
 static bool better_value(const struct step_value *v, const struct step_value *best)
 {
     int64_t here = v->lower > 0 ? v->lower : 0, there = best->lower > 0 ? best->lower : 0;
+    int mine = share_of(&v->step), its = share_of(&best->step);
 
     if (best->step.count == 0)
         return true;
-    if (here * best->step.count != there * v->step.count)
-        return here * best->step.count > there * v->step.count;
-    return v->gain * best->step.count > best->gain * v->step.count;
+    if (here * its != there * mine)
+        return here * its > there * mine;
+    return v->gain * its > best->gain * mine;
 }
 
-/* What each trial gains, most for each move first; how many gain something. */
+/* What each trial gains, most for its price first; how many gain something. */
 static int order_trials(struct improve_layer *l, int trials)
 {
     int found = 0;
@@ -435,7 +447,7 @@ static int order_trials(struct improve_layer *l, int trials)
 
         if (gain <= 0)
             continue;
-        for (; at > 0 && l->estimate[at - 1] * step.count < gain * l->trial[at - 1].count; at--) {
+        for (; at > 0 && l->estimate[at - 1] * share_of(&step) < gain * share_of(&l->trial[at - 1]); at--) {
             l->estimate[at] = l->estimate[at - 1];
             l->trial[at] = l->trial[at - 1];
         }
@@ -446,12 +458,13 @@ static int order_trials(struct improve_layer *l, int trials)
     return found;
 }
 
-/* The trial that lowers the busiest ranks most for each move if it is better than `best`, or gains most rows
+/* The trial that lowers the busiest ranks most for its price if it is better than `best`, or gains most rows
  * where none does. On many ranks only those that gain most are asked for the busiest ranks: it takes longest.
  */
 static enum status best_trial(struct improve_layer *l, int trials, struct step_value *best)
 {
-    int found = order_trials(l, trials), most = l->capped.ranks > MANY ? ANSWERS : TRIALS;
+    int found = order_trials(l, trials), answers = l->batches > SOME_BATCHES ? FEW_ANSWERS : ANSWERS;
+    int most = l->capped.ranks > MANY ? answers : TRIALS;
 
     for (int i = 0; i < found && i < most; i++) {
         struct step_value v = {.step = l->trial[i], .gain = l->estimate[i]};
@@ -477,14 +490,19 @@ static int64_t all_rest(const struct improve_layer *l)
 }
 
 /* The next step; without one, its count is 0. */
-static enum status find_step(struct improve_layer *l, struct improve_step *step)
+static enum status find_step(struct improve_layer *l, bool paid, struct improve_step *step)
 {
     struct step_value best = {.gain = 0};
     int experts = find_experts(l), ranks = find_ranks(l);
 
-    TRY(best_trial(l, try_replicas(l, experts, ranks), &best));
-    if (2 * best.gain < all_rest(l))
-        TRY(best_trial(l, try_exchanges(l, find_hot_slots(l), ranks), &best));
+    for (int free = l->price.shares; free >= !paid && best.step.count == 0; free--) {
+        int asked = free || ranks < CANDIDATES ? ranks : CANDIDATES;
+
+        l->free = free;
+        TRY(best_trial(l, try_replicas(l, experts, asked), &best));
+        if (2 * best.gain < all_rest(l))
+            TRY(best_trial(l, try_exchanges(l, find_hot_slots(l), asked), &best));
+    }
     *step = best.step;
     return STATUS_OK;
 }
@@ -503,9 +521,20 @@ static void apply_step(struct improve_layer *l, const struct improve_step *step)
         capped_route(c, b);
 }
 
-/* All moves that the ceiling of a rung asks for. */
-static enum status walk_rung(struct improve_layer *l, int above, int most_moves, struct improve_step *steps,
-                             int capacity, int *count)
+/* What the placement would need with a step. */
+static void count_step(struct improve_layer *l, struct improve_step *step)
+{
+    int32_t before[2];
+
+    set_step(&l->capped, step, before);
+    step->moves = improve_price_moves(&l->price);
+    step->sent = improve_price_sent(&l->price);
+    unset_step(&l->capped, step, before);
+}
+
+/* All moves that the ceiling of a rung asks for; *full when the next one would be too many. */
+static enum status walk_rung(struct improve_layer *l, int above, const struct improve_limits *limits,
+                             struct improve_step *steps, int capacity, int *count, bool *full)
 {
     for (int b = 0; b < l->batches; b++)
         capped_start(&l->capped, b, l->demand + (ptrdiff_t)b * l->shape->experts,
@@ -513,27 +542,31 @@ static enum status walk_rung(struct improve_layer *l, int above, int most_moves,
     while (*count < capacity && all_rest(l) > 0) {
         struct improve_step step;
 
-        TRY(find_step(l, &step));
+        TRY(find_step(l, limits->paid, &step));
         if (step.count == 0)
             break;
-        apply_step(l, &step);
-        step.moves = count_moves(l);
-        if (step.moves > most_moves)
+        count_step(l, &step);
+        *full = step.moves > limits->moves;
+        if (*full)
             break;
+        apply_step(l, &step);
         l->now = step.after;
         steps[(*count)++] = step;
     }
     return STATUS_OK;
 }
 
-enum status improve_layer_walk(struct improve_layer *l, int tolerance, int most_moves,
+enum status improve_layer_walk(struct improve_layer *l, const struct improve_limits *limits,
                                struct improve_step *steps, int capacity, int *count)
 {
-    for (size_t i = 0; i < sizeof ladder / sizeof *ladder; i++) {
-        int above = ladder[i] > tolerance ? ladder[i] : tolerance;
+    bool full = false;
 
-        TRY(walk_rung(l, above, most_moves, steps, capacity, count));
-        if (above == tolerance || *count == capacity || count_moves(l) >= most_moves)
+    for (size_t i = 0; i < sizeof ladder / sizeof *ladder; i++) {
+        int above = ladder[i] > limits->tolerance ? ladder[i] : limits->tolerance;
+
+        TRY(walk_rung(l, above, limits, steps, capacity, count, &full));
+        if (above == limits->tolerance || *count == capacity || full ||
+            improve_price_moves(&l->price) >= limits->moves)
             break;
     }
     return STATUS_OK;

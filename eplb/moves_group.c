@@ -207,7 +207,7 @@ void moves_group_next(struct moves_group *g, const struct placement *present, co
     *picked = 0;
     *given_up = 0;
     memset(g->taken, 0, (size_t)present->ranks * sizeof *g->taken);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count && *picked < g->capacity; i++) {
         if (done[i] || has_layer(out, *picked, list[i].layer))
             continue;
         if (choose_set(g, present, list, done, count, i, *picked)) {

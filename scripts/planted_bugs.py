@@ -269,6 +269,8 @@ MUTANTS = (
     ("parts_to_any_rank", "unit", "moves", "eplb/relabel.c", " - m->of_rank[j];", ";"),
     ("staged_where_it_is", "unit", "moves_group", "eplb/moves_group.c", "moves_shared(p, g->share, m->layer,", "moves_shared(p, g->share, 0,"),
     ("sent_again_where_it_was", "unit", "moves_group", "eplb/moves_group.c", "keep = g->share != NULL;", "keep = 0;"),
+    ("free_moves_are_paid", "unit", "improve", "eplb/improve.c", "price, options->share);", "price, NULL);"),
+    ("sent_moves_are_free", "unit", "improve", "eplb/improve_price.c", "first_mate(p, c->host, e, rank) == rank;", "first_mate(p, c->host, e, rank) == 0;"),
     ("sent_where_it_is", "ranks", "balance", "engine/migrate.c",
      "move->expert < 0 || moves_shared(m->placement, node,", "move->expert < 0 || moves_shared(m->placement, NULL,"),
     ("slot_points_to_the_place_before", "ranks", "balance", "engine/weights.c", "l->down[s - first].data = at.down;", "(void)at;"),

@@ -5,6 +5,7 @@
  * usage: measure_replan; run in the root of the project. */
 #include "eplb/flow.h"
 #include "eplb/improve.h"
+#include "eplb/moves.h"
 #include "eplb/plan.h"
 #include "eplb/reference.h"
 
@@ -173,12 +174,12 @@ static double normal(void)
     return sqrt(-2.0 * log(unit())) * cos(6.283185307179586 * unit());
 }
 
-enum { LARGE_LAYERS = 58, LARGE_EXPERTS = 256, SCENARIOS = 4 };
+enum { LARGE_LAYERS = 58, LARGE_EXPERTS = 256, BATCHES = 8 };
 
-/* A large model: loads drift, and the last four batches say so. */
-static void time_large(int ranks, int slots, int moves)
+/* A large model: loads drift, and the last batches say so. With nodes, their ranks share. */
+static void time_large(int ranks, int slots, int moves, int batches, int nodes)
 {
-    static int64_t load[LARGE_LAYERS * LARGE_EXPERTS], batch[SCENARIOS][LARGE_LAYERS * LARGE_EXPERTS];
+    static int64_t load[LARGE_LAYERS * LARGE_EXPERTS], batch[BATCHES][LARGE_LAYERS * LARGE_EXPERTS];
     struct plan_shape shape = {.layers = LARGE_LAYERS,
                                .experts = LARGE_EXPERTS,
                                .groups = 1,
@@ -187,19 +188,23 @@ static void time_large(int ranks, int slots, int moves)
     struct plan_options plan_options = {.split = PLAN_FLOW, .tolerance = 10000};
     struct improve_options o = {.most_bytes = INT64_MAX, .most_layer_moves = moves, .tolerance = 10000};
     struct improve_report report[LARGE_LAYERS];
+    int32_t share[EPLB_RANKS];
     struct placement start, next;
     struct improve *improve;
     struct plan *plan;
     double best = HUGE_VAL, before = 0.0, after = 0.0, moved = 0.0;
 
-    for (int r = 0; r <= ranks; r++)
+    for (int r = 0; r <= ranks; r++) {
         eplb_rank_first[r] = slots / ranks * r;
+        share[r] = r * nodes / ranks;
+    }
+    o.share = nodes > 0 ? share : NULL;
     for (int i = 0; i < LARGE_LAYERS * LARGE_EXPERTS; i++) {
         double drifted;
 
         load[i] = (int64_t)(1000.0 * exp(0.9 * normal()));
         drifted = (double)load[i] * exp(0.35 * normal());
-        for (int b = 0; b < SCENARIOS; b++)
+        for (int b = 0; b < batches; b++)
             batch[b][i] = (int64_t)fmax(0.0, drifted + sqrt(drifted) * normal());
     }
     assert_int_equal(arena_open(&eplb_gold_arena, "large", 256 << 20), STATUS_OK);
@@ -208,12 +213,12 @@ static void time_large(int ranks, int slots, int moves)
     assert_int_equal(placement_open(&next, &eplb_gold_arena, shape.layers, shape.experts, slots, ranks),
                      STATUS_OK);
     assert_int_equal(plan_open(&plan, &eplb_gold_arena, &shape), STATUS_OK);
-    assert_int_equal(improve_open(&improve, &eplb_gold_arena, &shape, SCENARIOS, 64), STATUS_OK);
+    assert_int_equal(improve_open(&improve, &eplb_gold_arena, &shape, batches, 64), STATUS_OK);
     assert_int_equal(plan_make(plan, &plan_options, load, &start, NULL), STATUS_OK);
     for (int round = 0; round < 3; round++) {
         double begin = milliseconds();
 
-        assert_int_equal(improve_plan(improve, &start, batch[0], SCENARIOS, &o, &next, report), STATUS_OK);
+        assert_int_equal(improve_plan(improve, &start, batch[0], batches, &o, &next, report), STATUS_OK);
         best = fmin(best, milliseconds() - begin);
     }
     for (int i = 0; i < LARGE_LAYERS; i++) {
@@ -221,21 +226,31 @@ static void time_large(int ranks, int slots, int moves)
         after += (double)report[i].after / (double)report[i].mean;
         moved += report[i].moves;
     }
-    printf("58 x 256, %d slots, %d ranks, at most %d moves in a layer: imbalance %.3f -> %.3f with %.1f "
+    if (nodes > 0)
+        printf("%d nodes share, %d sent in a layer: ", nodes,
+               moves_sent(&start, &next, share) / LARGE_LAYERS);
+    printf("58 x 256, %d slots, %d ranks, %d batches, at most %d moves in a layer: imbalance %.3f -> %.3f "
+           "with %.1f "
            "moves in a layer; "
            "%.1f ms\n",
-           slots, ranks, moves, before / LARGE_LAYERS, after / LARGE_LAYERS, moved / LARGE_LAYERS, best);
+           slots, ranks, batches, moves, before / LARGE_LAYERS, after / LARGE_LAYERS, moved / LARGE_LAYERS,
+           best);
     arena_close(&eplb_gold_arena);
 }
 
 int main(void)
 {
-    time_large(8, 288, 4);
-    time_large(32, 288, 4);
-    time_large(32, 288, 8);
-    time_large(64, 320, 4);
-    time_large(64, 320, 8);
-    time_large(64, 320, 16);
+    time_large(8, 288, 4, 4, 0);
+    time_large(32, 288, 4, 4, 0);
+    time_large(32, 288, 8, 4, 0);
+    time_large(64, 320, 4, 4, 0);
+    time_large(64, 320, 8, 4, 0);
+    time_large(64, 320, 16, 4, 0);
+    time_large(8, 288, 8, BATCHES, 0); /* as the engine plans */
+    time_large(32, 288, 8, BATCHES, 0);
+    time_large(64, 320, 8, BATCHES, 0);
+    time_large(32, 288, 16, BATCHES, 4); /* and where ranks share */
+    time_large(64, 320, 16, BATCHES, 8);
     measure_shift(72, "law", "intent");
     measure_shift(80, "law", "intent");
     measure_shift(80, "intent", "law");

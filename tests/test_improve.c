@@ -19,6 +19,7 @@ struct trial {
     int64_t batch[BATCHES * LOADS];
     struct improve_options options;
     struct improve_report report[2];
+    int32_t share[EPLB_RANKS]; /* nodes of ranks, where the options have them */
 };
 
 /* A plan for some load, and batches of another; then perhaps a rank is gone. False: the shape cannot work. */
@@ -56,6 +57,13 @@ static bool draw(struct trial *t)
     t->options = (struct improve_options){.most_bytes = eplb_below(8),
                                           .most_layer_moves = eplb_below(MOVES + 1),
                                           .tolerance = eplb_below(2) * 10000};
+    if (eplb_below(2)) {
+        int nodes = 1 + eplb_below(3);
+
+        for (int r = 0; r < t->shape.ranks; r++)
+            t->share[r] = eplb_below(nodes);
+        t->options.share = t->share;
+    }
     return true;
 }
 
@@ -78,9 +86,34 @@ static int64_t busiest(const struct trial *t, const struct placement *p, int lay
     return sum * IMPROVE_PARTS;
 }
 
+/* Does a live rank of the node hold an expert? */
+static bool node_holds(const struct trial *t, const struct placement *p, int layer, int node, int expert)
+{
+    for (int s = 0; s < p->slots; s++) {
+        int r = placement_rank(p, s);
+
+        if (p->expert[layer * p->slots + s] == expert && t->share[r] == node &&
+            !(t->shape.gone && t->shape.gone[r]))
+            return true;
+    }
+    return false;
+}
+
+/* Experts that a layer's nodes hold and did not hold before. */
+static int count_sent(const struct trial *t, int layer)
+{
+    int sent = 0;
+
+    for (int node = 0; node < 3; node++)
+        for (int e = 0; e < t->shape.experts; e++)
+            sent += node_holds(t, &t->next, layer, node, e) && !node_holds(t, &t->present, layer, node, e);
+    return sent;
+}
+
 /* A rank that is gone holds nothing; other slots keep their expert unless moved; no more moves than allowed,
- * but for experts that lost their last slot. */
-static void check_moves(const struct trial *t)
+ * but for experts that lost their last slot. What ranks share costs none of the budget. Returns what is sent.
+ */
+static int check_moves(const struct trial *t)
 {
     int slots = t->present.slots, all = 0, rescued = 0;
 
@@ -105,16 +138,17 @@ static void check_moves(const struct trial *t)
         }
         assert_int_equal(moves, t->report[layer].moves);
         assert_true(moves <= t->options.most_layer_moves + lost);
-        all += moves;
+        all += t->options.share ? count_sent(t, layer) : moves;
         rescued += lost;
     }
     assert_true(all <= t->options.most_bytes + rescued);
+    return all;
 }
 
 static void few_moves_leave_less_for_the_busiest_rank(void **state)
 {
     static struct trial t;
-    int moved = 0, rounds = 0;
+    int moved = 0, rounds = 0, shared = 0, free_moves = 0;
 
     (void)state;
     print_message("seed %llu\n", (unsigned long long)eplb_seed);
@@ -126,7 +160,9 @@ static void few_moves_leave_less_for_the_busiest_rank(void **state)
             continue;
         if (improve_plan(t.improve, &t.present, t.batch, BATCHES, &t.options, &t.next, t.report) != STATUS_OK)
             fail_msg("%s", status_text());
-        check_moves(&t);
+        shared += t.options.share != NULL && t.options.most_bytes == 0;
+        if (check_moves(&t) == 0 && t.options.share && t.options.most_bytes == 0)
+            free_moves += t.report[0].moves;
         for (int layer = 0; layer < t.shape.layers; layer++) {
             int64_t after = busiest(&t, &t.next, layer), slack = BATCHES * IMPROVE_PARTS;
 
@@ -148,8 +184,10 @@ static void few_moves_leave_less_for_the_busiest_rank(void **state)
         rounds++;
         arena_close(&eplb_gold_arena);
     }
-    print_message("%d moves in %d plans\n", moved, rounds);
+    print_message("%d moves in %d plans; %d in one layer each of %d that may send nothing\n", moved, rounds,
+                  free_moves, shared);
     assert_true(moved > rounds / 2);
+    assert_true(free_moves > shared / 2);
 }
 
 /* Mean over the layers of the busiest rank as a multiple of the mean, when a plan for one task serves another
@@ -244,12 +282,46 @@ static void the_budget_goes_where_a_byte_gains_most(void **state)
     arena_close(&eplb_gold_arena);
 }
 
+/* Expert 0 is hot. Rank 1 has it in the same memory, rank 3 has less to do but is on another node. */
+static void what_ranks_share_is_free(void **state)
+{
+    struct plan_shape shape = {
+        .layers = 1, .experts = 4, .groups = 1, .ranks = 4, .rank_first = eplb_rank_first};
+    static const int64_t batch[] = {90, 10, 10, 2};
+    static const int32_t start[] = {0, 1, -1, 2, -1, 3, -1}, rank_first[] = {0, 1, 3, 5, 7};
+    static const int32_t share[] = {0, 0, 1, 1};
+    struct improve_options o = {.most_layer_moves = 4, .share = share};
+    struct improve_report report;
+    struct placement present, next;
+    struct improve *improve;
+
+    (void)state;
+    memcpy(eplb_rank_first, rank_first, sizeof rank_first);
+    assert_int_equal(arena_open(&eplb_gold_arena, "share", 1 << 20), STATUS_OK);
+    assert_int_equal(placement_open(&present, &eplb_gold_arena, 1, 4, 7, 4), STATUS_OK);
+    memcpy(present.rank_first, rank_first, sizeof rank_first);
+    assert_int_equal(placement_like(&next, &eplb_gold_arena, &present), STATUS_OK);
+    memcpy(present.expert, start, sizeof start);
+    assert_int_equal(placement_index(&present), STATUS_OK);
+    assert_int_equal(improve_open(&improve, &eplb_gold_arena, &shape, 1, 4), STATUS_OK);
+    assert_int_equal(improve_plan(improve, &present, batch, 1, &o, &next, &report), STATUS_OK);
+    assert_int_equal(next.expert[2], 0);
+    assert_int_equal(report.moves, 1);
+    assert_int_equal(moves_sent(&present, &next, share), 0);
+    o.most_bytes = 1; /* and one expert more, where it gains most */
+    assert_int_equal(improve_plan(improve, &present, batch, 1, &o, &next, &report), STATUS_OK);
+    assert_int_equal(next.expert[6], 0);
+    assert_int_equal(moves_sent(&present, &next, share), 1);
+    arena_close(&eplb_gold_arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(few_moves_leave_less_for_the_busiest_rank),
         cmocka_unit_test(recorded_tasks_change_places_with_few_moves),
         cmocka_unit_test(the_budget_goes_where_a_byte_gains_most),
+        cmocka_unit_test(what_ranks_share_is_free),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
