@@ -52,7 +52,7 @@ enum load_way {
     LOAD_WINDOW, /* the window in two stretches, each together */
     LOAD_EWMA,   /* a moving average */
 };
-enum { LOAD_LAST_BATCHES = 4, LOAD_SCENARIOS = LOAD_LAST_BATCHES * LOAD_KINDS };
+enum { LOAD_LAST_BATCHES = 8, LOAD_SCENARIOS = LOAD_LAST_BATCHES * LOAD_KINDS };
 
 /* Loads that a plan is made for, or judged by, from batches of one phase: *count of them, of *batches
  * batches, sums [LOAD_SCENARIOS, layers, experts]. Kinds weigh by how many batches of the window are of them.

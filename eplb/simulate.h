@@ -66,7 +66,7 @@ struct simulate_options {
     int first;     /* batch from which on results are counted, interval at least */
 };
 
-enum { SIMULATE_SCENARIOS = 4, SIMULATE_LAYER_MOVES = 8 }; /* of incremental plans */
+enum { SIMULATE_SCENARIOS = 8, SIMULATE_LAYER_MOVES = 8 }; /* of incremental plans */
 
 /* Means over batches and layers that are counted. */
 struct simulate_result {

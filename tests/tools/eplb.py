@@ -391,7 +391,7 @@ def simulate(program):
             continue
         out = call(program, "simulate", path, "--num-redundant-experts", 16, "--interval", 8)[0]
         rows = simulated(out)
-        base, few = rows["reference", "window 50"], rows["incremental", "last 4"]
+        base, few = rows["reference", "window 50"], rows["incremental", "last 8"]
         expect(f"{name}: nothing balanced, {none}", rows["none", "-"]["imbalance"][0] == float(none))
         expect(f"{name}: DeepSeek's plans, {even} even, {flow} by flow",
                all(abs(a - b) < 0.0011 for a, b in zip(base["imbalance"], (even, flow))))
