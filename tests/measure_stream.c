@@ -7,6 +7,8 @@
  * predict: the busiest rank as a multiple of the mean, over batches 8 to 128 and six layers, with replicas
  * that share alike and with the best split of each batch, both under the same placement. Beside it the figure
  * that is known for it; the exit status is 1 when one of ours is above, rounded to the digits that are shown.
+ * Then the same ranks as two nodes whose ranks share one copy of each expert: what a plan gains that may send
+ * so many experts, when the search knows that and when it does not.
  */
 #include "eplb/flow.h"
 #include "eplb/forecast.h"
@@ -84,7 +86,7 @@ struct replay {
     struct load *load; /* as the engine keeps it */
     struct forecast *forecast;
     double even, flow_sum;
-    int samples, plans, moves, sets; /* slots that changed; experts new to a rank */
+    int samples, plans, moves, sets; /* slots that changed; experts new to a rank, or sent to a node */
 };
 
 static void open_replay(struct replay *r, const struct predictor *how, int slots)
@@ -312,6 +314,53 @@ static void replay(const struct predictor *how, const struct known *known, struc
     arena_close(&eplb_gold_arena);
 }
 
+/* Plans from the last LOAD_LAST_BATCHES batches that send `budget` experts at most; share [RANKS]. */
+static void replay_shared(int budget, const int32_t *share, bool knows)
+{
+    static const struct predictor how = {.way = WINDOW, .window = FIRST};
+    static struct replay r;
+    struct improve_options options = {.most_bytes = budget,
+                                      .share = knows ? share : NULL,
+                                      .most_layer_moves = 16,
+                                      .tolerance = PLAN_FAST_TOLERANCE};
+
+    open_replay(&r, &how, SLOTS);
+    for (int b = 0; b < EPLB_STREAM_BATCHES; b++) {
+        if (b == FIRST) {
+            replan(&r, &how, b);
+        } else if (b > FIRST && b % FIRST == 0) {
+            assert_int_equal(improve_plan(r.improve, &r.now, batch[b - LOAD_LAST_BATCHES], LOAD_LAST_BATCHES,
+                                          &options, &r.next, NULL),
+                             STATUS_OK);
+            r.plans++;
+            r.sets += moves_sent(&r.now, &r.next, share);
+            memcpy(r.now.expert, r.next.expert, sizeof *r.now.expert * (size_t)(LAYERS * r.now.slots));
+            assert_int_equal(placement_index(&r.now), STATUS_OK);
+        }
+        if (b >= FIRST)
+            serve(&r, batch[b]);
+        learn(&r, batch[b]);
+    }
+    printf("  %5.3f, %4.2f sent", r.flow_sum / r.samples, (double)r.sets / LAYERS / r.plans);
+    arena_close(&eplb_gold_arena);
+}
+
+static void print_shared(void)
+{
+    static const int32_t share[RANKS] = {0, 0, 0, 0, 1, 1, 1, 1};
+    static const int budgets[] = {0, LAYERS / 2, LAYERS, 2 * LAYERS, 8 * LAYERS};
+
+    printf("  two nodes that share; sent in a layer and plan\n");
+    printf("  %-28s  %-16s  %s\n", "at most", "the search counts all moves", "the search knows");
+    for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+        printf("  %-28.2f", (double)budgets[i] / LAYERS);
+        replay_shared(budgets[i], share, false);
+        printf("           ");
+        replay_shared(budgets[i], share, true);
+        printf("\n");
+    }
+}
+
 int main(void)
 {
     const char *streams[] = {
@@ -326,6 +375,7 @@ int main(void)
                "moves in a layer and plan");
         for (size_t j = 0; j < sizeof predictors / sizeof *predictors; j++)
             replay(&predictors[j], &predictors[j].known[i], &v);
+        print_shared();
     }
     printf("%d of %d figures beaten, %d met, %d behind\n", v.beaten, v.beaten + v.met + v.behind, v.met,
            v.behind);
