@@ -477,7 +477,11 @@ def picture(program):
                                               for point, sample in zip(told[name], samples, strict=True)))
         drawing(folder, plot, (stats, path))
         path.write_bytes(path.read_bytes()[:-1])
-        for arguments, words, code in (((out, path), "ends in the middle of a step", 65), ((out, folder + "/no"), "/no: ", 66),
+        huge, odd = pathlib.Path(folder, "huge"), pathlib.Path(folder, "odd")
+        huge.write_bytes(path.read_bytes()[:12] + b"\xff" * 12)
+        odd.write_text('{"experts": {"samples": [{"steps": 1, "rank_rows": [], "imbalance": 1, "moves": 0}]}}')
+        for arguments, words, code in (((out, huge), "cannot be read", 65), ((out, odd), "sample 0 has 1 steps and 0 ranks", 65),
+                                       ((out, path), "ends in the middle of a step", 65), ((out, folder + "/no"), "/no: ", 66),
                                        ((folder + "/a.gif", stats), "ends in .svg or .png", 64)):
             expect(words, words in plot(*arguments, code=code))
 
