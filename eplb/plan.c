@@ -11,7 +11,12 @@
 
 #include <string.h>
 
-enum { MILLION = 1000000, MOST_EXPERTS = 1 << 20 };
+enum {
+    MILLION = 1000000,
+    MOST_EXPERTS = 1 << 20,
+    AS_GOOD = 1000, /* millionths above DeepSeek's plan */
+    GAP_KICKS = 20, /* times as many are tried where slots may stay empty */
+};
 
 struct plan {
     struct plan_shape shape;
@@ -235,6 +240,42 @@ static enum status start_inside(struct plan *p, const struct plan_options *o, st
     return search_on(p, o, false, m);
 }
 
+/* Load of DeepSeek's busiest rank, where two slots of an expert on a rank are an unequal split. */
+static int64_t reference_most(const struct plan *p)
+{
+    const struct placement_shape *even = &p->reference.shape;
+    int64_t most = 0;
+
+    for (int r = 0; r < even->ranks; r++) {
+        int64_t here = 0;
+
+        for (int s = p->shape.rank_first[r]; s < p->shape.rank_first[r + 1]; s++)
+            here += p->layer.load[p->reference.expert[s]] / p->reference.replicas[p->reference.expert[s]];
+        most = here > most ? here : most;
+    }
+    return most;
+}
+
+/* DeepSeek's plan may be better because two slots of an expert on a rank let it share unevenly. Then replicas
+ * may go, and their slots stay empty: with fewer of them shares come in other sizes. */
+static enum status leave_gaps(struct plan *p, const struct plan_options *o, bool nodes, struct merit *m)
+{
+    struct plan_layer *l = &p->layer;
+    int64_t enough = loosen(reference_most(p), AS_GOOD);
+    struct plan_options more = *o;
+
+    if (m->even <= enough)
+        return STATUS_OK;
+    more.kicks = o->kicks * GAP_KICKS; /* the search ends as soon as the plan is as good */
+    l->gaps = true;
+    memcpy(l->now.item, p->other, sizeof *p->other * (size_t)p->shape.rank_first[p->shape.ranks]);
+    plan_pack_site(l, -1);
+    plan_state_rebuild(l);
+    search_sites(l, &more, nodes, enough);
+    l->gaps = false;
+    return keep_better(p, o, m);
+}
+
 static enum status plan_one(struct plan *p, const struct plan_options *o, int layer, const int64_t *load,
                             struct merit *m)
 {
@@ -260,6 +301,8 @@ static enum status plan_one(struct plan *p, const struct plan_options *o, int la
         TRY(start_reference(p, nodes, &started));
         if (started)
             TRY(search_on(p, o, nodes, m));
+        if (started && o->split == PLAN_EVEN)
+            TRY(leave_gaps(p, o, nodes, m));
     }
     memcpy(p->trial + (size_t)layer * slots, p->other, slots * sizeof *p->other);
     return STATUS_OK;

@@ -46,7 +46,8 @@ struct plan; /* workspace */
 enum status plan_open(struct plan **out, struct arena *arena, const struct plan_shape *shape);
 
 /* load [layers, experts] rows seen, 0 ... PLAN_MOST. `out` was opened for the same sizes and has the same
- * rank_first; it is written and indexed only on success. report [layers] or NULL. */
+ * rank_first; it is written and indexed only on success. report [layers] or NULL. Slots stay empty that find
+ * no expert, and under an even split those whose replica makes the plan worse than DeepSeek's. */
 enum status plan_make(struct plan *plan, const struct plan_options *options, const int64_t *load,
                       struct placement *out, struct plan_report *report);
 

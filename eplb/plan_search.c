@@ -8,7 +8,7 @@ enum { PARTNERS = 8, MOST_STEPS = 2000, MOST_CHANGES = 4 };
 enum kind {
     SWAP,   /* a on m changes place with b on p; without b, it goes there */
     SPREAD, /* a of m also gets the slot of b on p, or an empty one */
-    DROP,   /* the slot of a on m becomes a replica of b */
+    DROP,   /* the slot of a on m becomes a replica of b; without b, it stays empty */
 };
 
 struct change {
@@ -104,11 +104,13 @@ static void try_spread(const struct plan_layer *l, struct change c, struct chang
 static void try_drop(const struct plan_layer *l, struct change c, struct change *best)
 {
     const struct plan_state *s = &l->now;
-    int64_t a_more = s->less[c.a] - s->share[c.a], b_more = s->more[c.b] - s->share[c.b];
+    int64_t a_more = s->less[c.a] - s->share[c.a], b_more = c.b < 0 ? 0 : s->more[c.b] - s->share[c.b];
 
     c.kind = DROP;
-    c.score = s->rank_load[c.m] - s->share[c.a] + s->more[c.b];
-    if (c.score >= best->score || s->replicas[c.b] >= l->ranks || plan_state_holds(l, c.b, c.m))
+    c.score = s->rank_load[c.m] - s->share[c.a] + (c.b < 0 ? 0 : s->more[c.b]);
+    if (c.score >= best->score)
+        return;
+    if (c.b >= 0 && (s->replicas[c.b] >= l->ranks || plan_state_holds(l, c.b, c.m)))
         return;
     if (l->alike && (s->replicas[c.a] < 3 || s->replicas[c.b] < 2))
         return;
@@ -149,6 +151,9 @@ static void try_drops(const struct plan_layer *l, int m, struct change *best)
             if (c.a != c.b)
                 try_drop(l, c, best);
         }
+        if (l->gaps)
+            try_drop(l, (struct change){.m = m, .p = -1, .from = i, .with = -1, .a = s->item[i], .b = -1},
+                     best);
     }
 }
 
@@ -197,7 +202,8 @@ static void apply(struct plan_layer *l, const struct change *c)
         break;
     case DROP:
         set_item(l, c->m, c->from, c->b);
-        set_replicas(l, c->b, l->now.replicas[c->b] + 1);
+        if (c->b >= 0)
+            set_replicas(l, c->b, l->now.replicas[c->b] + 1);
         set_replicas(l, c->a, l->now.replicas[c->a] - 1);
         break;
     }
@@ -270,6 +276,13 @@ static void change_something(struct plan_layer *l, int m)
     c.b = l->now.item[c.with];
     if (c.a < 0 || c.a == c.b)
         return;
+    if (l->gaps && below(l, 2) && l->now.replicas[c.a] > 1) {
+        c.kind = DROP;
+        c.p = c.with = c.b = -1;
+        if (plan_state_leaves(l, c.a, c.m, -1))
+            apply(l, &c);
+        return;
+    }
     if (below(l, 2))
         try_spread(l, c, &best);
     if (best.m >= 0)

@@ -33,6 +33,7 @@ struct plan_layer {
     int nodes;
     int words;  /* of a set of ranks */
     bool alike; /* slots of replicated experts stay where they are in number */
+    bool gaps;  /* slots may stay empty */
     struct plan_state now, best, start;
 
     int64_t *load;        /* [E] in units that leave fractions for the shares */

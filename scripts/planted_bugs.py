@@ -130,6 +130,7 @@ MUTANTS = (
     ("key_of_the_own_group", "unit", "recorder", "engine/recorder.c",
      "        int rows = batch_group_rows(b, group).count;", "        int rows = batch_group_rows(b, s->grid->my_group).count;"),
     # plans for batches that may come
+    ("slots_are_always_filled", "unit", "plan", "eplb/plan.c", "l->gaps = true;", "l->gaps = false;"),
     ("plan_batches_leaves_nodes", "unit", "plan_batches", "eplb/plan_batches.c", "near_holds(b, c->a, rank) && near_holds(b, c->b, rank)", "near_holds(b, c->b, rank)"),
     ("plan_batches_old_weight", "unit", "plan_batches", "eplb/plan_batches.c", "weight(kind, other, c->b_next)", "weight(kind, other, c->b_now)"),
     ("forecast_below_zero", "unit", "forecast", "eplb/forecast.c", "rows > 0 ? rows : 0", "rows"),
