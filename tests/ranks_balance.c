@@ -78,17 +78,29 @@ static void expect_equal(const uint64_t *found, const uint64_t *wanted)
     assert_all(equal);
 }
 
-/* Every third piece that arrives anywhere has a bit changed in staging. */
+/* Does this piece arrive damaged? While fewer than half of the moves so far were dropped, the first move of
+ * the group that carries bytes does, and a third of the others: some group is damaged and some is not,
+ * whatever is drawn. */
+static bool is_damaged(const struct migrate *m, int move, uint64_t *state)
+{
+    int first = 0;
+
+    if (m->dropped > m->committed / 2)
+        return false;
+    while (!m->carried[first])
+        first++;
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return move == first || (*state >> 33) % 3 == 0;
+}
+
+/* A bit is changed in staging. */
 static void damage(void *context, struct migrate *m, int move)
 {
-    uint64_t *state = context;
-
     size_t split = m->weights->layer[m->model_layer[m->moves[move].layer]].gate_up_bytes;
     size_t done = (size_t)m->done[move]; /* where the piece begins */
     struct migrate_room *room = &m->room[m->place[move]];
 
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    if ((*state >> 33) % 3 == 0)
+    if (is_damaged(m, move, context))
         ((unsigned char *)(done < split ? room->gate_up.data
                                         : room->down.data))[done < split ? done : done - split] ^= 0x40;
 }
@@ -98,8 +110,7 @@ struct late {
     struct mover table; /* first, so that a pointer to the table is one to this */
     struct migrate *migrate;
     uint64_t sent[BATCH_MOVES], held[BATCH_MOVES], state;
-    bool damages; /* of every third group, from the first on, what arrives */
-    int groups;   /* begun; the same on all ranks, so what is damaged does not hang on chance */
+    bool damages;
     int asked;
     unsigned char *pack;
 };
@@ -113,14 +124,13 @@ static enum status late_begin(struct mover *m)
 {
     memset(late_of(m)->sent, 0, sizeof late_of(m)->sent);
     memset(late_of(m)->held, 0, sizeof late_of(m)->held);
-    late_of(m)->groups++;
     return STATUS_OK;
 }
 
 static void late_arrive(struct late *l, const struct mover_piece *p, const unsigned char *from)
 {
     memcpy(p->target, from, p->bytes);
-    if (l->damages && l->groups % 3 == 1)
+    if (l->damages && is_damaged(l->migrate, p->sum, &l->state))
         ((unsigned char *)p->target)[p->bytes - 1] ^= 0x40;
     l->held[p->sum] = checksum_add(l->held[p->sum], p->target, p->bytes, p->at);
 }
