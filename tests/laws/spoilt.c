@@ -2,7 +2,9 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- *     switchyard-spoilt SEED PERCENT COMMAND ... */
+ *     switchyard-spoilt SEED PERCENT FILE COMMAND ...
+ *
+ * Ranks add what they have damaged to the file, a line in one write: on stderr the launcher may cut lines. */
 #include "engine/migrate.h"
 
 #include <stdio.h>
@@ -18,11 +20,25 @@ enum status __wrap_migrate_open(struct migrate *m, struct arena *arena, struct g
 
 static uint64_t chance; /* of this rank */
 static uint64_t percent;
+static FILE *lines;
 
 static uint64_t draw(uint64_t below)
 {
     chance = chance * 6364136223846793005u + 1442695040888963407u;
     return (chance >> 33) % below;
+}
+
+/* Of the first group the first expert that is sent is damaged, and nothing until a group was whole, unless
+ * all is to be: whatever is drawn, something is refused and something moves. All ranks count alike. */
+static bool is_damaged(const struct migrate *m, int move)
+{
+    int first = 0;
+
+    while (!m->carried[first])
+        first++;
+    if (percent < 100 && m->committed == 0)
+        return m->dropped == 0 && move == first;
+    return draw(100) < percent;
 }
 
 /* A bit is turned anywhere in an expert that has come in one piece, as the demo's do. The line names the
@@ -38,11 +54,12 @@ static void damage(void *context, struct migrate *m, int move)
                                      : (unsigned char *)room->down.data + (byte - split);
 
     (void)context;
-    if (draw(100) >= percent)
+    if (!is_damaged(m, move))
         return;
     *to ^= (unsigned char)(1 << draw(8));
-    fprintf(stderr, "spoilt after %lld dropped: expert %d of layer %d on rank %d\n", (long long)m->dropped,
+    fprintf(lines, "spoilt after %lld dropped: expert %d of layer %d on rank %d\n", (long long)m->dropped,
             at->expert, layer, m->grid->rank);
+    fflush(lines);
 }
 
 enum status __wrap_migrate_open(struct migrate *m, struct arena *arena, struct grid *g, struct weights *w,
@@ -56,12 +73,17 @@ enum status __wrap_migrate_open(struct migrate *m, struct arena *arena, struct g
 
 int __wrap_main(int argc, char **argv)
 {
-    if (argc < 4) {
-        fprintf(stderr, "usage: switchyard-spoilt SEED PERCENT COMMAND ...\n");
+    if (argc < 5) {
+        fprintf(stderr, "usage: switchyard-spoilt SEED PERCENT FILE COMMAND ...\n");
         return 64;
     }
     chance = strtoull(argv[1], NULL, 10);
     percent = strtoull(argv[2], NULL, 10);
-    argv[2] = argv[0];
-    return __real_main(argc - 2, argv + 2);
+    lines = fopen(argv[3], "ae");
+    if (!lines) {
+        perror(argv[3]);
+        return 74;
+    }
+    argv[3] = argv[0];
+    return __real_main(argc - 3, argv + 3);
 }
