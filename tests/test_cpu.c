@@ -8,15 +8,20 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/cpu_pool.h"
 
+#include <dirent.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
+#include <string.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 enum { MOST_THREADS = 5, JOBS = 2000 };
+
+static const int64_t PATIENCE = 60000000000; /* nanoseconds */
 
 static unsigned long seed = 20250712;
 
@@ -160,29 +165,51 @@ static void the_caller_runs_where_it_could_before_once_the_backend_is_closed(voi
     assert_true(CPU_EQUAL(&before, &after));
 }
 
-/* Seconds of processor time of this process. */
-static double processor_time(void)
+/* How often the other threads of this process were switched to; -1: one of them is not asleep. */
+static long switches(void)
 {
-    struct rusage usage;
+    DIR *folder = opendir("/proc/self/task");
+    struct dirent *entry;
+    long sum = 0;
 
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    assert_non_null(folder);
+    while ((entry = readdir(folder)) != NULL) {
+        char path[64], line[128];
+        FILE *file;
+
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == gettid())
+            continue;
+        snprintf(path, sizeof path, "/proc/self/task/%d/status", atoi(entry->d_name));
+        file = fopen(path, "re");
+        assert_non_null(file);
+        while (fgets(line, sizeof line, file)) {
+            if (strncmp(line, "State:", 6) == 0 && !strchr(line + 6, 'S'))
+                sum = LONG_MIN / 2;
+            if (strstr(line, "voluntary_ctxt_switches:"))
+                sum += strtol(strchr(line, ':') + 1, NULL, 10);
+        }
+        fclose(file);
+    }
+    closedir(folder);
+    return sum < 0 ? -1 : sum;
 }
 
+/* Asleep, and woken by nothing. How long threads take to go to sleep is up to who else is running. */
 static void idle(int threads)
 {
     struct cpu_worker workers[MOST_THREADS];
     struct tally tally = {.threads = threads}, *job = &tally;
     struct cpu_pool pool;
-    double before;
+    int64_t begin = clock_now();
+    long before;
 
     assert_int_equal(cpu_pool_open(&pool, workers, threads, NULL), STATUS_OK);
     cpu_pool_run(&pool, count, &job);
-    clock_sleep(20000000);
-    before = processor_time();
+    while ((before = switches()) < 0 && clock_now() - begin < PATIENCE)
+        clock_sleep(1000000);
+    assert_true(before >= threads - 1);
     clock_sleep(200000000);
-    assert_true(processor_time() - before < 0.01);
+    assert_int_equal(switches(), before);
     cpu_pool_close(&pool);
 }
 
