@@ -9,11 +9,11 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "laws"))
@@ -23,7 +23,7 @@ import checkpoints  # noqa: E402  pylint: disable=wrong-import-position
 ROOT = HERE.parents[1]
 DEMO = ROOT / "models" / "demo"
 TINY = ROOT / "tests" / "golden" / "llama4_a"
-PATIENCE = 10  # seconds; an inspection takes a fraction of one
+PATIENCE = 10  # seconds of a processor, whoever else wants it; an inspection takes a fraction of one
 
 
 def call(program, *arguments, code=0):
@@ -38,6 +38,12 @@ def call(program, *arguments, code=0):
 def inspect(program, model, *arguments):
     """The answer of inspect --json."""
     return json.loads(call(program, "inspect", "--model", model, "--json", *arguments)[0])
+
+
+def processor_seconds():
+    """Of all programs that have ended so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def expect(what, holds):
@@ -61,11 +67,11 @@ def large(program):
         total = checkpoints.write_model(folder, checkpoints.MAVERICK, shards=55)
         used = sum(os.stat(os.path.join(folder, name)).st_blocks * 512 for name in os.listdir(folder))
         expect(f"{total} bytes of tensors take {used} on the disk", used < total // 10000)
-        begin = time.monotonic()
+        begin = processor_seconds()
         told = inspect(program, folder, "--ranks", "1", "8", "128", "--memory", "80GiB")
-        seconds = time.monotonic() - begin
+        seconds = processor_seconds() - begin
         print(f"  inspected {total / 2**30:.1f} GiB at three numbers of ranks in {seconds:.2f} s", flush=True)
-        expect(f"the inspection ends within {PATIENCE} s", seconds < PATIENCE)
+        expect(f"the inspection takes less than {PATIENCE} s of a processor", seconds < PATIENCE)
         model = told["model"]
         expect("all parameters are counted", 2 * model["parameters"] == total == model["file_bytes"]["BF16"])
         expect("17 billion of them are active", 17.0e9 < model["active_parameters"] < 17.5e9)
@@ -83,11 +89,11 @@ def large_fp8(program):
     """The same model with FP8 experts in 18,000 tensors: its weights stay as small as they are stored."""
     with tempfile.TemporaryDirectory() as folder:
         total = checkpoints.write_model(folder, checkpoints.MAVERICK, shards=84, fp8=True)
-        begin = time.monotonic()
+        begin = processor_seconds()
         told = inspect(program, folder, "--ranks", "8", "--memory", "80GiB")
-        seconds = time.monotonic() - begin
+        seconds = processor_seconds() - begin
         print(f"  inspected {total / 2**30:.1f} GiB of FP8 on 8 ranks in {seconds:.2f} s", flush=True)
-        expect(f"the inspection ends within {PATIENCE} s", seconds < PATIENCE)
+        expect(f"the inspection takes less than {PATIENCE} s of a processor", seconds < PATIENCE)
         expect("400.7 billion parameters, scales not among them", 400.6e9 < told["model"]["parameters"] < 400.8e9)
         expect("most bytes are FP8", told["model"]["file_bytes"]["F8_E4M3"] > 0.9 * total)
         weights = told["plans"][0]["bytes"][0]["weights"]
