@@ -186,13 +186,17 @@ static void introduce(const struct balance *b)
 
 enum status balance_measure(struct balance *b)
 {
-    int64_t cost[2];
+    int64_t cost[3]; /* of an expert and of a row, and has a rank failed? */
     double bytes_per_ns;
+    enum status status;
 
     if (!b->experts)
         return STATUS_OK;
-    TRY(probe_experts(b, &cost[0], &cost[1]));
-    TRY(b->grid->world->reduce(b->grid->world, COMM_MAX, cost, 2));
+    status = probe_experts(b, &cost[0], &cost[1]);
+    cost[2] = status != STATUS_OK;
+    TRY(b->grid->world->reduce(b->grid->world, COMM_MAX, cost, 3));
+    if (cost[2])
+        return status; /* a rank that fails says so when all agree */
     b->cost = (struct replicas_cost){.expert_picoseconds = cost[0], .row_picoseconds = cost[1]};
     TRY(migrate_probe(&b->migrate, &bytes_per_ns));
     b->steer.bytes_per_ns = bytes_per_ns;

@@ -17,6 +17,7 @@ static const size_t ARENA_BYTES = (size_t)4
 /* Rows whose logits a step can want beside one of each sequence: of prompts, and most of drafts. Of more
  * drafts than these a step would rather have none. */
 enum { PROMPT_ROWS = 16, DRAFT_ROWS = 256 };
+enum { UNKNOWN = -1 }; /* pages, where a rank could not count them */
 
 static uint64_t mix(uint64_t hash, const void *bytes, size_t count)
 {
@@ -192,13 +193,17 @@ enum status engine_size_cache(struct engine *e)
 {
     struct comm *world = e->grid.world;
     struct kernels *k = e->kernels;
-    size_t beside, bytes;
-    int64_t pages;
+    size_t beside, bytes = 0;
+    int64_t pages = UNKNOWN;
+    enum status status = engine_buffer_bytes(e, k, &beside);
 
-    TRY(engine_buffer_bytes(e, k, &beside));
-    bytes = engine_cache_bytes(e, k->free_bytes(k), beside);
-    pages = engine_cache_pages(e, bytes);
+    if (status == STATUS_OK) {
+        bytes = engine_cache_bytes(e, k->free_bytes(k), beside);
+        pages = engine_cache_pages(e, bytes);
+    }
     TRY(world->reduce(world, COMM_MIN, &pages, 1));
+    if (pages == UNKNOWN)
+        return status; /* a rank that fails says so when all agree */
     if (pages < 1)
         return FAIL(STATUS_NO_MEMORY,
                     "the key-value cache: %.1f KiB do not hold one page of %d positions (%.1f KiB); raise %s",

@@ -14,6 +14,8 @@
 #include "kernels/reference/reference.h"
 
 #include <math.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static const double NEAR = 0.02;
 
@@ -323,6 +325,43 @@ static void the_cache_of_free_memory_is_planned(void **state)
     arena_close(&arena);
 }
 
+/* The address space of this process from now on: what it has and a little more. */
+static void limit_memory(struct rlimit *before)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long pages;
+    struct rlimit limit;
+
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%lu", &pages), 1);
+    fclose(file);
+    assert_int_equal(getrlimit(RLIMIT_AS, before), 0);
+    limit = *before;
+    limit.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)1 << 30);
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+/* One rank finds no memory to plan in. It fails, and no other waits for it in the exchange that follows. */
+static void a_rank_without_memory_keeps_nobody_waiting(void **state)
+{
+    const struct shape s = {.model = "tests/golden/llama4_a", .tensor = 1, .rows = 64, .shared = true};
+    bool poor = ranks_rank == ranks_size - 1;
+    struct rlimit before;
+    enum status found;
+    struct run run;
+
+    (void)state;
+    assert_all_ok(open_run(&run, &s));
+    if (poor)
+        limit_memory(&before);
+    found = engine_size_cache(&run.engine);
+    if (poor)
+        assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_all(found == (poor ? STATUS_NO_MEMORY : STATUS_OK));
+    assert_all_ok(engine_size_cache(&run.engine));
+    close_run(&run);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +371,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(rows_once_to_each_node_are_planned),
         cmocka_unit_test(experts_that_ranks_share_are_planned),
         cmocka_unit_test(the_cache_of_free_memory_is_planned),
+        cmocka_unit_test(a_rank_without_memory_keeps_nobody_waiting),
     };
 
     return ranks_run(argc, argv, tests, sizeof tests / sizeof tests[0]);
