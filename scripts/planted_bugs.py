@@ -259,6 +259,10 @@ MUTANTS = (
     ("fixed_results_as_rows", "whole", "halves", "comm/dispatch_fixed.c",
      "results.data, (size_t)d->width * sizeof(float));", "results.data, row_bytes(d));"),
     ("fixed_places_too_few", "whole", "halves", "comm/dispatch_fixed.c", "lesser(d->choices, f->max_local);", "lesser(1, f->max_local);"),
+    # experts that move, where layers differ in their size
+    ("unequal_experts_change_places", "whole", "unequal", "engine/migrate.c", "if (m->slot.alike) {", "if (m->slot.down > 0) {"),
+    ("unequal_experts_settle_in_part", "whole", "unequal", "engine/migrate.c",
+     "l->down[local].data, room->down.data, l->down_bytes", "l->down[local].data, room->down.data, m->slot.down / 8"),
     # experts that arrive damaged
     ("damaged_expert_is_used", "ranks", "balance", "engine/migrate.c",
      "if (!equal[i] && m->carried[i])", "if (!equal[i] && m->carried[i] && m->moves[i].expert > 40)"),
