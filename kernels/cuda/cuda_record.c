@@ -25,8 +25,22 @@ static void give_back(struct cuda_record_graph *g)
     *g = (struct cuda_record_graph){0};
 }
 
+/* A recording that has not ended holds calls of NCCL like a graph. What was captured of it is of no use. */
+static void break_off(struct cuda_record *r)
+{
+    cudaGraph_t graph = NULL;
+
+    if (!r->device || !r->device->recording)
+        return;
+    cudaStreamEndCapture(r->origin, &graph);
+    if (graph)
+        cudaGraphDestroy(graph);
+    r->device->recording = false;
+}
+
 void cuda_record_forget(struct cuda_record *r)
 {
+    break_off(r);
     for (int i = 0; i < CUDA_RECORD_GRAPHS; i++)
         give_back(&r->graph[i]);
     r->now = NULL;
@@ -74,7 +88,8 @@ enum status cuda_record_find(struct cuda_record *r, const struct recording *what
 /* Other threads may call CUDA meanwhile, NCCL's among them. */
 enum status cuda_record_begin(struct cuda_record *r)
 {
-    CUDA_TRY(cudaStreamBeginCapture(r->device->stream, cudaStreamCaptureModeThreadLocal));
+    r->origin = r->device->stream;
+    CUDA_TRY(cudaStreamBeginCapture(r->origin, cudaStreamCaptureModeThreadLocal));
     r->device->recording = true;
     r->device->exchanges = 0;
     r->device->breaks++;
@@ -111,14 +126,18 @@ enum status cuda_record_keep(struct cuda_record *r, const void *array, size_t by
 
 enum status cuda_record_end(struct cuda_record *r, enum status layers)
 {
-    struct cuda_record_graph *g = r->now; /* NULL: exchanges failed meanwhile, and all were forgotten */
+    struct cuda_record_graph *g = r->now;
     const char *call = "cudaStreamEndCapture";
     cudaGraph_t graph = NULL;
-    cudaError_t error = cudaStreamEndCapture(r->device->stream, &graph);
+    cudaError_t error;
 
+    if (!r->device->recording) /* exchanges failed meanwhile, and all was forgotten */
+        return layers == STATUS_OK ? FAIL(STATUS_BUG, "a step was recorded to its end that was broken off")
+                                   : layers;
+    error = cudaStreamEndCapture(r->origin, &graph);
     r->device->recording = false;
     r->device->breaks++;
-    if (g && layers == STATUS_OK && error == cudaSuccess) {
+    if (layers == STATUS_OK && error == cudaSuccess) {
         g->exchanges = r->device->exchanges;
         call = "cudaGraphInstantiate";
         error = cudaGraphInstantiate(&g->exec, graph, 0);

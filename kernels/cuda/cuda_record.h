@@ -29,6 +29,7 @@ struct cuda_record {
     struct cuda_device *device; /* not owned */
     struct cuda_record_graph graph[CUDA_RECORD_GRAPHS];
     struct cuda_record_graph *now; /* of this step */
+    cudaStream_t origin;           /* that the present recording began with */
     int64_t steps;
 
     char *there; /* [graphs, CUDA_PLAN_RECORD_PLACE] device: arrays of each graph */
@@ -48,7 +49,8 @@ enum status cuda_record_launch(struct cuda_record *r);
 /* Between begin and end: *out [bytes] on the device, for what is recorded. Equal arrays share a place. */
 enum status cuda_record_keep(struct cuda_record *r, const void *array, size_t bytes, const void **out);
 
-/* Gives all graphs back: before the exchanges end that they hold calls of, as NCCL waits for that. */
+/* Gives all graphs back, and breaks off a recording: before the exchanges end that they hold calls of, as
+ * NCCL waits for that. */
 void cuda_record_forget(struct cuda_record *r);
 
 #endif

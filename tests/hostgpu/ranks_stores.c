@@ -5,6 +5,7 @@
 #include "comm/comm_mpi.h"
 #include "comm/comm_nccl.h"
 #include "comm/comm_nccl_lsa.h"
+#include "comm/comm_nccl_team.h"
 #include "engine/base/clock.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/cuda_entries.h"
@@ -216,12 +217,38 @@ static void replayed_exchanges_beside_deliver_as_well(void **unused)
     replay(true);
 }
 
+/* NCCL ends a communicator only when nothing that was captured holds calls of it. */
+static void a_failure_while_a_step_is_recorded_breaks_the_recording_off(void **unused)
+{
+    static const int32_t position, key = 1 << 20;
+    struct recording r = {.key = &key, .count = 1, .positions = &position, .rows = 1};
+    enum recording_way way = RECORDING_NONE;
+    size_t bytes[LIMIT * LIMIT];
+    const void *there;
+
+    (void)unused;
+    if (ranks_size == 1)
+        return;
+    for (int i = 0; i < ranks_size * ranks_size; i++)
+        bytes[i] = PAIR;
+    for (int step = 0; step < 2; step++) {
+        assert_ok(device->record(device, &r, &way));
+        assert_ok(rows->exchange(rows, sent, bytes, &there));
+    }
+    assert_int_equal(way, RECORDING_NEW);
+    assert_all(comm_nccl_team_error(comm_nccl_team_of(rows), 0, ncclSystemError, "a test") ==
+               STATUS_UNAVAILABLE);
+    assert_all(device->recorded(device, STATUS_UNAVAILABLE) == STATUS_UNAVAILABLE);
+    assert_all(device->wait(device) == STATUS_UNAVAILABLE);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(stores_deliver_what_hosts_do, start),
         cmocka_unit_test(replayed_stores_deliver_as_well),
-        cmocka_unit_test_teardown(replayed_exchanges_beside_deliver_as_well, end)};
+        cmocka_unit_test(replayed_exchanges_beside_deliver_as_well),
+        cmocka_unit_test_teardown(a_failure_while_a_step_is_recorded_breaks_the_recording_off, end)};
 
-    return ranks_run(argc, argv, tests, 3);
+    return ranks_run(argc, argv, tests, sizeof tests / sizeof *tests);
 }
