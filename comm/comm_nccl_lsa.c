@@ -244,7 +244,7 @@ static enum status take_memory(struct lsa *l)
     return STATUS_OK;
 }
 
-/* Each call is collective, and under way until the team has followed it. */
+/* Collective like open_domain, and under way until the team has followed it. */
 static enum status open_window(struct lsa *l)
 {
     size_t bytes = cuda_plan_window_bytes(l->table.size, l->lsa.place);
@@ -253,8 +253,21 @@ static enum status open_window(struct lsa *l)
 
     if (result != ncclSuccess && result != ncclInProgress)
         return comm_nccl_team_error(l->team, 0, result, "ncclCommWindowRegister");
-    TRY(comm_nccl_team_follow(l->team, "registering a window"));
-    result = cuda_lsa_domain_open(communicator(l), &l->domain);
+    return comm_nccl_team_follow(l->team, "registering a window");
+}
+
+/* NCCL calls it no failure when it gives none. */
+static enum status check_window(const struct lsa *l)
+{
+    if (l->window)
+        return STATUS_OK;
+    return FAIL(STATUS_UNAVAILABLE, "--dispatch lsa: NCCL gives this GPU no memory that others could store "
+                                    "into, as where GPUs are not joined by NVLink; use another --dispatch");
+}
+
+static enum status open_domain(struct lsa *l)
+{
+    ncclResult_t result = cuda_lsa_domain_open(communicator(l), &l->domain);
     if (result != ncclSuccess && result != ncclInProgress)
         return comm_nccl_team_error(l->team, 0, result, "ncclDevCommCreate");
     return comm_nccl_team_follow(l->team, "asking for the domain");
@@ -264,12 +277,12 @@ static enum status check_domain(const struct lsa *l)
 {
     int size = cuda_lsa_domain_size(l->domain);
 
-    if (size == l->table.size && l->window)
+    if (size == l->table.size)
         return STATUS_OK;
     return FAIL(STATUS_UNAVAILABLE,
                 "--dispatch lsa: the GPUs of %d of the %d ranks reach each other's memory as NCCL sees it, "
                 "and it must be all; use another --dispatch",
-                l->window ? size : 1, l->table.size);
+                size, l->table.size);
 }
 
 /* No flag is raised yet, on any rank, before the first exchange. */
@@ -288,6 +301,8 @@ static enum status open_in(struct lsa *l)
     TRY(agree(l, check_library(l)));
     TRY(agree(l, take_memory(l)));
     TRY(open_window(l));
+    TRY(agree(l, check_window(l)));
+    TRY(open_domain(l));
     TRY(agree(l, check_domain(l)));
     TRY(agree(l, begin_flags(l)));
     l->team->guard = (struct comm_nccl_guard){.look = look, .owner = l};

@@ -4,7 +4,8 @@
  *
  * ncclMemAlloc takes a file of shared memory. Registering maps those of all ranks into one range of
  * addresses, 4 GiB from rank to rank, as NCCL lays them out; the window's own structure says where.
- * HOSTGPU_LSA: how many consecutive ranks make a domain; all of them when it is not set. */
+ * HOSTGPU_LSA: how many consecutive ranks make a domain; all of them when it is not set. 0: none can, and
+ * then a window is NULL, which is no failure, and a device communicator is refused. */
 #include "hostgpu.h"
 #include "nccl_work.h"
 
@@ -121,6 +122,11 @@ extern "C" ncclResult_t ncclCommWindowRegister(ncclComm_t c, void *p, size_t byt
             "nccl: a window of %zu bytes at %p with flags %d, which is not memory of ncclMemAlloc or "
             "not symmetric",
             bytes, p, flags);
+    *out = nullptr;
+    if (domain_size(c) == 0) {
+        nccl_work_follow(c, "ncclCommWindowRegister", [] { return ncclSuccess; });
+        return ncclInProgress;
+    }
     if (c->windows != 0)
         hostgpu_fail("nccl: a second window of %s is not emulated", c->name.c_str());
     void *base = mmap(nullptr, STRIDE * (size_t)domain_size(c), PROT_NONE,
@@ -136,7 +142,6 @@ extern "C" ncclResult_t ncclCommWindowRegister(ncclComm_t c, void *p, size_t byt
     mine.bytes = bytes;
     snprintf(mine.name, NAME, "%s", found->second.name.c_str());
     mine.round.store(1, std::memory_order_release);
-    *out = nullptr;
     nccl_work_follow(c, "ncclCommWindowRegister", [=] {
         ncclResult_t result = map_all(c, window, bytes);
 
@@ -173,6 +178,10 @@ extern "C" ncclResult_t ncclDevCommCreate(ncclComm_t c, ncclDevCommRequirements_
     held lock;
 
     (void)wants;
+    if (domain_size(c) == 0) {
+        c->error = "communicator does not support symmetric memory";
+        return ncclInvalidUsage;
+    }
     nccl_work_follow(c, "ncclDevCommCreate", [=] {
         out->rank = c->rank;
         out->nRanks = c->size;
