@@ -164,8 +164,12 @@ static enum status tell_plan(const struct session *s, const struct budget *b)
 static enum status plan_in(struct session *s, struct arena *arena, size_t held, struct budget_rank *mine)
 {
     struct kernels table;
-    struct budget_place place = {
-        .nodes = s->process.nodes, .name = "cuda", .real = &table, .measured = true, .held = held};
+    struct budget_place place = {.nodes = s->process.nodes,
+                                 .node_size = s->options->node_size,
+                                 .name = "cuda",
+                                 .real = &table,
+                                 .measured = true,
+                                 .held = held};
     struct budget b;
 
     cuda_plan_table(&table, s->device_memory, s->options->exact);
