@@ -37,6 +37,11 @@ enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct 
     return comm_staged_open(inner, k, most, out);
 }
 
+enum status comm_device_open_nodes(struct kernels *k, struct comm *rows, const int32_t *node)
+{
+    return strcmp(rows->kind, "nccl") == 0 ? k->open_nodes(rows, node) : STATUS_OK;
+}
+
 enum status comm_device_open_stores(struct kernels *k, struct comm *rows, struct comm *inner, size_t most,
                                     struct comm **out)
 {

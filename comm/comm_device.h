@@ -23,6 +23,10 @@ enum status comm_device_open(enum comm_device_way way, struct kernels *k, struct
 enum status comm_device_open_part(struct kernels *k, struct comm *inner, struct comm *whole, int part,
                                   size_t most, struct comm **out);
 
+/* From now on exchanges of `rows`, opened by comm_device_open, in which nothing leaves its node go by
+ * kernels->open_nodes, where rows go by NCCL. node [ranks] as there. Collective over `rows`. */
+enum status comm_device_open_nodes(struct kernels *k, struct comm *rows, const int32_t *node);
+
 /* `rows`, opened by comm_device_open by all ranks and closed later, but with exchanges of equal sizes by
  * stores into the memory of the other ranks' devices: kernels->open_stores. Collective; all ranks alike get
  * STATUS_USAGE where rows do not go by NCCL or the build has none. */

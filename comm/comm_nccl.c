@@ -28,6 +28,8 @@ struct nccl {
     size_t most;
     struct layout layout;
     int32_t *whole_rank;     /* [size] */
+    int32_t *node;           /* [size] of each rank; NULL: nodes have no communicators */
+    int32_t *in_node;        /* [size] the number of each rank among those of its node */
     size_t *out, *in;        /* [size] bytes to and from each rank */
     void *arrived[PARTS];    /* [most] of the device */
     cudaEvent_t here[PARTS]; /* behind an exchange that was begun beside */
@@ -54,6 +56,12 @@ static ncclComm_t communicator(const struct nccl *n)
     return n->team->member[n->member];
 }
 
+/* How the communicator of a member calls a rank. */
+static int number_of(const struct nccl *n, int member, int rank)
+{
+    return member == COMM_NCCL_TEAM_NODE ? n->in_node[rank] : rank;
+}
+
 static cudaStream_t stream(const struct nccl *n)
 {
     return n->team->stream;
@@ -78,25 +86,29 @@ static char *next_arrivals(struct nccl *n)
 }
 
 /* Between group start and end: pairs with nothing to say are left out on both sides. send_at [size]. */
-static ncclResult_t queue_pairs(const struct nccl *n, const char *mine, char *to, const size_t *send_at)
+static ncclResult_t queue_pairs(const struct nccl *n, int member, const char *mine, char *to,
+                                const size_t *send_at)
 {
+    ncclComm_t c = n->team->member[member];
+
     for (int r = 0; r < n->table.size; r++) {
+        int peer = number_of(n, member, r);
         ncclResult_t result = ncclSuccess;
 
         if (r == n->table.rank)
             continue;
         if (n->out[r] > 0)
-            result = ncclSend(mine + send_at[r], n->out[r], ncclUint8, r, communicator(n), stream(n));
+            result = ncclSend(mine + send_at[r], n->out[r], ncclUint8, peer, c, stream(n));
         if (result == ncclSuccess && n->in[r] > 0)
-            result = ncclRecv(to + n->layout.from_at[r], n->in[r], ncclUint8, r, communicator(n), stream(n));
+            result = ncclRecv(to + n->layout.from_at[r], n->in[r], ncclUint8, peer, c, stream(n));
         if (result != ncclSuccess && result != ncclInProgress)
             return result;
     }
     return ncclSuccess;
 }
 
-/* Rows to and from each rank, as out and in say; this rank's own are copied. */
-static enum status send_pairs(struct nccl *n, const char *name, const char *mine, char *to,
+/* Rows to and from each rank, as out and in say; this rank's own are copied. member: whose communicator. */
+static enum status send_pairs(struct nccl *n, int member, const char *name, const char *mine, char *to,
                               const size_t *send_at)
 {
     int me = n->table.rank;
@@ -114,12 +126,12 @@ static enum status send_pairs(struct nccl *n, const char *name, const char *mine
         return comm_nccl_team_end(n->team);
     result = ncclGroupStart();
     if (result == ncclSuccess) {
-        result = queue_pairs(n, mine, to, send_at);
+        result = queue_pairs(n, member, mine, to, send_at);
         ended = ncclGroupEnd();
         result = result == ncclSuccess ? ended : result;
     }
     if (result != ncclSuccess && result != ncclInProgress)
-        return comm_nccl_team_error(n->team, n->member, result, name);
+        return comm_nccl_team_error(n->team, member, result, name);
     return comm_nccl_team_end(n->team);
 }
 
@@ -166,7 +178,7 @@ static enum status gather_pairs(struct nccl *n, const char *name, int root, cons
         n->in[r] = root < 0 || root == me ? bytes[r] : 0;
         n->layout.send_at[r] = 0;
     }
-    return send_pairs(n, name, mine, to, n->layout.send_at);
+    return send_pairs(n, n->member, name, mine, to, n->layout.send_at);
 }
 
 static enum status all_gather(struct comm *c, const void *mine, const size_t *bytes, const void **all)
@@ -197,9 +209,20 @@ static enum status gather(struct comm *c, int root, const void *mine, const size
     return gather_pairs(n, "gather", root, mine, bytes, to);
 }
 
+/* All ranks find the same, as all know all counts. */
+static bool stays_in_nodes(const struct nccl *n, const size_t *bytes)
+{
+    for (int from = 0; n->node && from < n->table.size; from++)
+        for (int to = 0; to < n->table.size; to++)
+            if (bytes[(ptrdiff_t)from * n->table.size + to] > 0 && n->node[from] != n->node[to])
+                return false;
+    return n->node != NULL;
+}
+
 static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
 {
     struct nccl *n = nccl_of(c);
+    bool stays = stays_in_nodes(n, bytes);
     char *to;
 
     TRY(layout_exchange(&n->layout, bytes));
@@ -208,7 +231,8 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
         n->out[r] = bytes[(ptrdiff_t)c->rank * c->size + r];
         n->in[r] = bytes[(ptrdiff_t)r * c->size + c->rank];
     }
-    return send_pairs(n, "exchange", mine, to, n->layout.send_at);
+    return send_pairs(n, stays ? COMM_NCCL_TEAM_NODE : n->member,
+                      stays ? "exchange inside the node" : "exchange", mine, to, n->layout.send_at);
 }
 
 static enum status aside(struct comm *c, bool behind)
@@ -385,4 +409,66 @@ enum status comm_nccl_open(struct kernels *k, struct comm *inner, struct comm *w
     else
         *out = &n->table;
     return status;
+}
+
+/* -- nodes --- */
+
+/* Numbers the ranks of each node; color: the node's lowest rank, -1: this rank is alone. */
+static enum status number_nodes(struct nccl *n, const int32_t *node, int *color)
+{
+    int size = n->table.size, me = n->table.rank, near = 0;
+    int32_t *of, *number;
+
+    TRY(arena_take_array(&n->arena, (size_t)size, sizeof *of, "nodes of ranks", &of));
+    TRY(arena_take_array(&n->arena, (size_t)size, sizeof *number, "ranks of nodes", &number));
+    *color = -1;
+    for (int r = size - 1; r >= 0; r--) {
+        of[r] = node[r];
+        number[r] = 0;
+        for (int before = 0; before < r; before++)
+            number[r] += node[before] == node[r];
+        if (node[r] == node[me]) {
+            *color = r;
+            near++;
+        }
+    }
+    *color = near > 1 ? *color : -1;
+    n->node = of;
+    n->in_node = number;
+    return STATUS_OK;
+}
+
+/* Every rank of the node sends every other so many bytes. */
+static enum status call_node(struct nccl *n, size_t bytes)
+{
+    const void *mine = n->arrived[PARTS - 1];
+
+    for (int r = 0; r < n->table.size; r++) {
+        n->out[r] = n->in[r] = n->node[r] == n->node[n->table.rank] ? bytes : 0;
+        n->layout.send_at[r] = 0;
+    }
+    TRY(layout_gather(&n->layout, n->in, n->most));
+    n->next = 0;
+    return send_pairs(n, COMM_NCCL_TEAM_NODE, "exchange inside the node", mine, next_arrivals(n),
+                      n->layout.send_at);
+}
+
+enum status comm_nccl_open_nodes(struct comm *rows, const int32_t *node)
+{
+    struct nccl *n = nccl_of(rows);
+    int color = -1;
+    enum status mine = number_nodes(n, node, &color);
+    int64_t able = mine == STATUS_OK;
+    size_t most = n->most / (size_t)rows->size;
+
+    TRY(n->inner->reduce(n->inner, COMM_MIN, &able, 1));
+    TRY(mine);
+    if (!able)
+        return FAIL(STATUS_UNAVAILABLE, "another rank cannot exchange rows inside its node");
+    TRY(comm_nccl_team_split(n->team, COMM_NCCL_TEAM_NODE, color, rows->rank));
+    if (most == 0)
+        return STATUS_OK;
+    TRY(call_node(n, 1));
+    TRY(call_node(n, most));
+    return cuda_device_wait(n->team->device);
 }

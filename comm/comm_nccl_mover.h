@@ -3,9 +3,10 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Part of the module switchyard-cuda.so where the build found NCCL. The communicator is one more of the team,
- * so an error or a rank that is missing aborts it with the others. NCCL asks of those who use two at a time
- * that all ranks queue their calls in one order: they do, as moves are queued by the thread that queues the
- * steps, between two of them. All pairs of ranks are connected at the start, so that NCCL takes no memory of
+ * so an error or a rank that is missing aborts it with the others. NCCL runs the team's calls in the order in
+ * which they were queued, and moves are queued by the thread that queues the steps, between the same two of
+ * them on all ranks: so a move goes beside kernels and not beside exchanges, and none waits for one that
+ * waits for it. All pairs of ranks are connected at the start, so that NCCL takes no memory of
  * the device later, which could wait for kernels that wait for other ranks. */
 #ifndef COMM_NCCL_MOVER_H
 #define COMM_NCCL_MOVER_H

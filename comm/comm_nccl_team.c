@@ -13,7 +13,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WORDS = 256, OLDEST_VERSION = NCCL_VERSION_CODE / 100 * 100 };
+enum { WORDS = 256, OLDEST_VERSION = NCCL_VERSION_CODE / 100 * 100, MOST_BLOCKS = 64 };
+
+/* Of each communicator: its name for NCCL's own log, and whose it is. */
+static const struct {
+    const char *name, *ranks;
+} members[] = {[COMM_NCCL_TEAM_WHOLE] = {"switchyard", "all ranks"},
+               [COMM_NCCL_TEAM_PART] = {"switchyard group", "a group"},
+               [COMM_NCCL_TEAM_NODE] = {"switchyard node", "a node"},
+               [COMM_NCCL_TEAM_MOVES] = {"switchyard moves", "all ranks for moves"}};
 
 static const int64_t QUICK = 2 * 1000 * 1000;    /* that long the processor is only yielded */
 static const int64_t USUAL = 1000 * 1000 * 1000; /* what a device may need without being waited for */
@@ -95,7 +103,7 @@ static void describe_unfinished(struct comm_nccl_team *team, char *words, size_t
     describe(&team->recent[at % COMM_NCCL_TEAM_RECENT], words, size);
 }
 
-/* Graphs first: NCCL waits for those that hold calls. Then the part: it may use what the whole holds. */
+/* Graphs first: NCCL waits for those that hold calls. The whole last: the others use what it holds. */
 static void abort_all(struct comm_nccl_team *team)
 {
     cuda_record_forget(team->record);
@@ -115,8 +123,8 @@ enum status comm_nccl_team_error(struct comm_nccl_team *team, int member, ncclRe
     describe_unfinished(team, call, sizeof call);
     snprintf(last, sizeof last, "%s%s", text && *text ? ": " : "", text ? text : "");
     abort_all(team);
-    return FAIL(STATUS_UNAVAILABLE, "%s: NCCL says %s%s; under way: %s", words, ncclGetErrorString(result),
-                last, call);
+    return FAIL(STATUS_UNAVAILABLE, "%s, communicator of %s: NCCL says %s%s; under way: %s", words,
+                members[member].ranks, ncclGetErrorString(result), last, call);
 }
 
 static enum status broken(void)
@@ -244,12 +252,13 @@ static enum status settle(void *owner, cudaEvent_t event)
 
 /* -- begin and end --- */
 
-/* All ranks can, and their libraries agree? */
-static enum status agree(struct comm *inner, enum status mine, int version)
+/* All ranks can, and their libraries agree? *units: multiprocessors of the smallest device. */
+static enum status agree(struct comm *inner, enum status mine, int version, int *units)
 {
-    int64_t least[] = {mine == STATUS_OK, version, -version};
+    int64_t least[] = {mine == STATUS_OK, version, -version, *units};
 
-    TRY(inner->reduce(inner, COMM_MIN, least, 3));
+    TRY(inner->reduce(inner, COMM_MIN, least, 4));
+    *units = (int)least[3];
     TRY(mine);
     if (!least[0])
         return FAIL(STATUS_UNAVAILABLE, "another rank cannot exchange rows between devices");
@@ -266,18 +275,22 @@ static enum status agree(struct comm *inner, enum status mine, int version)
     return STATUS_OK;
 }
 
-static ncclConfig_t config_named(const char *name)
+/* An exchange holds at most half of a device: then what waits beside it, as stores do, finds room as well. */
+static ncclConfig_t config_of(const struct comm_nccl_team *team, int member)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
 
     config.blocking = 0;
-    config.commName = name;
+    config.splitShare = 1;
+    config.commName = members[member].name;
+    if (team->units / 2 < MOST_BLOCKS)
+        config.maxCTAs = team->units / 2;
     return config;
 }
 
 static enum status connect_ranks(struct comm_nccl_team *team, struct comm *inner)
 {
-    ncclConfig_t config = config_named("switchyard");
+    ncclConfig_t config = config_of(team, COMM_NCCL_TEAM_WHOLE);
     ncclUniqueId id = {0};
     size_t bytes = sizeof id;
     ncclResult_t result = ncclSuccess;
@@ -300,6 +313,12 @@ static enum status connect_ranks(struct comm_nccl_team *team, struct comm *inner
     return comm_nccl_team_follow(team, "connecting the ranks");
 }
 
+static enum status count_units(struct comm_nccl_team *team)
+{
+    CUDA_TRY(cudaDeviceGetAttribute(&team->units, cudaDevAttrMultiProcessorCount, team->device->number));
+    return STATUS_OK;
+}
+
 enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device,
                                 struct cuda_record *record, struct comm *inner, enum status mine)
 {
@@ -313,7 +332,9 @@ enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device 
                                     .size = inner->size};
     if (ncclGetVersion(&version) != ncclSuccess)
         version = 0;
-    TRY(agree(inner, mine, version));
+    if (mine == STATUS_OK)
+        mine = count_units(team);
+    TRY(agree(inner, mine, version, &team->units));
     for (int i = 0; i < COMM_NCCL_TEAM_RECENT; i++)
         CUDA_TRY(cudaEventCreateWithFlags(&team->done[i], cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&team->before, cudaEventDisableTiming));
@@ -325,15 +346,15 @@ enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device 
 
 enum status comm_nccl_team_split(struct comm_nccl_team *team, int member, int part, int key)
 {
-    ncclConfig_t config =
-        config_named(member == COMM_NCCL_TEAM_PART ? "switchyard group" : "switchyard moves");
+    ncclConfig_t config = config_of(team, member);
     ncclResult_t result;
 
     if (team->broken || !team->member[0])
         return broken();
     if (team->member[member])
         return FAIL(STATUS_BUG, "a team of devices is split twice");
-    result = ncclCommSplit(team->member[0], part, key, &team->member[member], &config);
+    result = ncclCommSplit(team->member[0], part < 0 ? NCCL_SPLIT_NOCOLOR : part, key, &team->member[member],
+                           &config);
     if (result != ncclSuccess && result != ncclInProgress)
         return comm_nccl_team_error(team, 0, result, "ncclCommSplit");
     return comm_nccl_team_follow(team, "splitting the ranks");

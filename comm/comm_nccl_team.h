@@ -7,6 +7,11 @@
  * found, aborts every communicator of the team: what was on the stream ends, the wait returns, and the
  * message tells which call was the first that had not ended, with which ranks.
  *
+ * All communicators share what the first one holds (splitShare): its connections, so one more takes next to
+ * no memory of the device, and the order of its kernels. NCCL runs the kernels of communicators that share
+ * one after the other, as the host queued them, on whatever streams and in recorded steps too. All ranks
+ * queue in one order, so none waits for a rank that waits for it.
+ *
  * One life: open by all ranks together, split for each other communicator, close when all is well or not. */
 #ifndef COMM_NCCL_TEAM_H
 #define COMM_NCCL_TEAM_H
@@ -17,8 +22,15 @@
 
 #include <nccl.h>
 
-/* Communicators: the whole, a part of it, and the whole once more for what goes beside all steps. */
-enum { COMM_NCCL_TEAM_WHOLE, COMM_NCCL_TEAM_PART, COMM_NCCL_TEAM_MOVES, COMM_NCCL_TEAM_MEMBERS };
+/* Communicators: the whole, a part of it, the ranks of a node, and the whole once more for what goes beside
+ * all steps. */
+enum {
+    COMM_NCCL_TEAM_WHOLE,
+    COMM_NCCL_TEAM_PART,
+    COMM_NCCL_TEAM_NODE,
+    COMM_NCCL_TEAM_MOVES,
+    COMM_NCCL_TEAM_MEMBERS
+};
 
 enum { COMM_NCCL_TEAM_RECENT = 64 }; /* calls that are remembered */
 
@@ -50,6 +62,7 @@ struct comm_nccl_team {
     cudaEvent_t before;         /* on the device's stream, what calls beside it come after */
     cudaStream_t moves;         /* of comm_nccl_mover; NULL: none. Nobody waits for it but who leaves */
     int rank, size;             /* of the whole */
+    int units;                  /* multiprocessors of the smallest device */
     ncclComm_t member[COMM_NCCL_TEAM_MEMBERS]; /* NULL: none */
     bool broken;                               /* aborted */
     struct comm_nccl_call recent[COMM_NCCL_TEAM_RECENT];
@@ -62,7 +75,8 @@ struct comm_nccl_team {
 enum status comm_nccl_team_open(struct comm_nccl_team *team, struct cuda_device *device,
                                 struct cuda_record *record, struct comm *inner, enum status mine);
 
-/* Collective over the whole: ranks of equal `part` get one more communicator, in the order of `key`. */
+/* Collective over the whole, when its calls have ended: ranks of equal `part` get one more communicator, in
+ * the order of `key`. -1: none, for a rank alone. */
 enum status comm_nccl_team_split(struct comm_nccl_team *team, int member, int part, int key);
 
 /* Collective over the communicator; after a failure not, and then it is aborted. Takes what is not open. */

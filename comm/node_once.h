@@ -14,9 +14,9 @@
  *   - what arrived is put in order of its source
  *
  * So arrivals are, byte for byte and in their order, those of the direct way, and results go back as always:
- * one for each choice, because nothing is added on the way. Both exchanges of rows use the comm of all ranks:
- * pairs with nothing to say do not meet there, and a communicator for each rail and node would only take
- * memory of the devices. */
+ * one for each choice, because nothing is added on the way. Both exchanges of rows are asked of the comm of
+ * all ranks, which between devices sends the second by a communicator of the node (kernels->open_nodes).
+ * Rails have none: rows meet in pairs there, one for each other node. */
 #ifndef NODE_ONCE_H
 #define NODE_ONCE_H
 

@@ -99,8 +99,7 @@ static size_t plan_libraries(const struct engine *e, const struct budget_place *
     if (e->options.exchange == COMM_DEVICE_HOST)
         return CUDA_PLAN_GRAIN;
     return CUDA_PLAN_GRAIN + cuda_plan_nccl_bytes(e->grid.ranks, near) +
-           cuda_plan_nccl_bytes(e->grid.tensor, near) +
-           (moves_beside(e) ? cuda_plan_nccl_bytes(e->grid.ranks, near) : 0) +
+           (e->grid.tensor > 1 ? cuda_plan_nccl_ring_bytes() : 0) +
            (stores ? cuda_plan_window_bytes(e->grid.ranks, DISPATCH_FIXED_BYTES) : 0);
 }
 

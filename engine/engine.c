@@ -348,6 +348,8 @@ static enum status connect_devices(struct engine *e)
                  strcmp(e->apart[0]->kind, "nccl") == 0 ? "by NCCL" : "through host memory");
     e->grid.rows = e->apart[0];
     e->grid.group_rows = e->apart[1];
+    if (dispatch_wants_nodes(e->options.ways.dispatch, e->options.ways.rank_node, e->config.choices))
+        TRY(comm_device_open_nodes(e->kernels, e->apart[0], e->options.ways.rank_node));
     TRY(connect_moves(e));
     return e->options.ways.dispatch == DISPATCH_LSA && e->grid.ranks > 1 ? connect_stores(e) : STATUS_OK;
 }

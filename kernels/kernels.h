@@ -355,6 +355,11 @@ struct kernels {
     enum status (*open_exchange)(struct kernels *k, struct comm *inner, struct comm *whole, int part,
                                  size_t most, struct comm **out);
 
+    /* From now on those of `rows`, which was opened so by all ranks, in which nothing leaves its node go by
+     * exchanges of the node alone; node [ranks] any numbers, equal for ranks of one node. Collective. NULL:
+     * the build has none. */
+    enum status (*open_nodes)(struct comm *rows, const int32_t *node);
+
     /* The same exchanges as `rows`, which was opened so by all ranks, is not owned and is closed later; but
      * where all ranks send all others as many bytes, a multiple of 4, and no more than `most` arrive at one,
      * they store them into each other's memory. Collective, and refused by all ranks alike:

@@ -82,6 +82,8 @@ enum status module_open_cuda(const char *file, const struct module_request *requ
     TRY(open(request, &k));
     entry = dlsym(module, "comm_nccl_open"); /* NULL: built without */
     memcpy(&k->open_exchange, &entry, sizeof entry);
+    entry = dlsym(module, "comm_nccl_open_nodes");
+    memcpy(&k->open_nodes, &entry, sizeof entry);
     entry = dlsym(module, "comm_nccl_lsa_open"); /* likewise, or by an NCCL that has no windows */
     memcpy(&k->open_stores, &entry, sizeof entry);
     entry = dlsym(module, "comm_nccl_mover_open");

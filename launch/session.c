@@ -9,6 +9,7 @@
 #include "kernels/module.h"
 #include "kernels/reference/reference.h"
 #include "launch/devices.h"
+#include "launch/options_nccl.h"
 #include "launch/options_value.h"
 #include "launch/report.h"
 
@@ -231,6 +232,9 @@ static enum status open_cuda(struct session *s, bool *open)
     TRY(settle(s, module_open_cuda(s->options->cuda_module, &request, &s->kernels), open));
     if (*open) {
         s->backend = OPTIONS_BACKEND_CUDA;
+        if (s->kernels->open_exchange && s->process.ranks > 1 &&
+            s->options->device_exchange != COMM_DEVICE_HOST)
+            TRY(process_agree(&s->process, options_nccl_check()));
     } else if (s->kernels) {
         s->kernels->close(s->kernels);
         s->kernels = NULL;

@@ -69,7 +69,8 @@ CONFINED = (
 
 # Names of environment variables that may be read: all of them others' own.
 VARIABLES = {"HF_HUB_CACHE", "HF_HOME", "HOME", "NO_COLOR", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE",
-             "PMI_RANK", "PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_CPUS_PER_TASK"}
+             "PMI_RANK", "PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_CPUS_PER_TASK", "NCCL_COMM_BLOCKING",
+             "NCCL_COMM_SPLIT_SHARE_RESOURCES", "NCCL_GRAPH_MIXING_SUPPORT"}
 VARIABLE = re.compile(r'"([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)"')
 READS_VARIABLES = re.compile(r"(?<![.>\w])(?:secure_)?getenv\s*\(")
 

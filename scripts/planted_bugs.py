@@ -298,11 +298,11 @@ MUTANTS = (
     ("nccl_count_of_what_is_sent", "exchange", "comm_device", "comm/comm_nccl.c",
      "n->layout.from_at[r], n->in[r],", "n->layout.from_at[r], n->out[r],"),
     ("nccl_other_peer", "exchange", "comm_device", "comm/comm_nccl.c",
-     "n->out[r], ncclUint8, r,", "n->out[r], ncclUint8, n->table.size - 1 - r,"),
+     "n->out[r], ncclUint8, peer,", "n->out[r], ncclUint8, n->table.size - 1 - peer,"),
     ("nccl_no_group", "exchange", "comm_device", "comm/comm_nccl.c",
-     "    result = ncclGroupStart();\n    if (result == ncclSuccess) {\n        result = queue_pairs(n, mine, to, send_at);\n"
+     "    result = ncclGroupStart();\n    if (result == ncclSuccess) {\n        result = queue_pairs(n, member, mine, to, send_at);\n"
      "        ended = ncclGroupEnd();",
-     "    result = queue_pairs(n, mine, to, send_at);\n    if (result == ncclSuccess) {\n        ended = result;"),
+     "    result = queue_pairs(n, member, mine, to, send_at);\n    if (result == ncclSuccess) {\n        ended = result;"),
     ("nccl_group_not_ended", "exchange", "comm_device", "comm/comm_nccl.c", "ended = ncclGroupEnd();", "ended = ncclSuccess;"),
     ("nccl_empty_pairs_sent", "exchange", "comm_device", "comm/comm_nccl.c", "if (n->out[r] > 0)\n", "if (n->out[r] + 1 > 0)\n"),
     ("nccl_own_part_lost", "exchange", "comm_device", "comm/comm_nccl.c", "if (n->in[me] > 0)\n", "if (n->in[me] > 0 && me < 0)\n"),
@@ -327,7 +327,20 @@ MUTANTS = (
     ("sum_without_the_place", "hostgpu", "sums", "cuda_sum.cu", "at + i * sizeof *words", "at"),
     ("sum_overwrites_other_pieces", "hostgpu", "sums", "cuda_sum.cu", "parts[blockIdx.x] += sum;", "parts[blockIdx.x] = sum;"),
     # NCCL: groups of ranks, waits, failures
-    ("nccl_split_in_other_order", "exchange", "comm_device", "comm/comm_nccl_team.c", "part, key, &", "part, -key, &"),
+    ("nccl_split_in_other_order", "exchange", "comm_device", "comm/comm_nccl_team.c", ": part, key, &", ": part, -key, &"),
+    # communicators of nodes, and one order of all
+    ("nccl_node_of_all_ranks", "exchange", "comm_device", "comm/comm_nccl.c", "            *color = r;", "            *color = 0;"),
+    ("nccl_node_by_numbers_of_all", "exchange", "comm_device", "comm/comm_nccl.c",
+     "member == COMM_NCCL_TEAM_NODE ? n->in_node[rank] : rank;", "member == COMM_NCCL_TEAM_NODE && !n->in_node ? 0 : rank;"),
+    ("nccl_node_where_this_rank_stays", "exchange", "comm_device", "comm/comm_nccl.c",
+     "    for (int from = 0; n->node && from < n->table.size; from++)", "    for (int from = n->table.rank; n->node && from == n->table.rank; from++)"),
+    ("nccl_node_never_used", "module", "nccl", "comm/comm_nccl.c", "    return n->node != NULL;", "    return false;"),
+    ("nccl_node_not_aborted", "module", "nccl", "comm/comm_nccl_team.c",
+     "        if (team->member[m])\n            ncclCommAbort", "        if (team->member[m] && m != COMM_NCCL_TEAM_NODE)\n            ncclCommAbort"),
+    ("nccl_communicators_without_order", "exchange", "mover", "comm/comm_nccl_team.c", "    config.splitShare = 1;", "    config.splitShare = 0;"),
+    ("nccl_settings_not_looked_at", "whole", "nccl", "launch/session.c", "options_nccl_check()", "STATUS_OK"),
+    ("nccl_recording_not_broken_off", "exchange", "stores", "cuda_record.c", "    break_off(r);\n", "    (void)break_off;\n"),
+    ("nccl_no_window_is_one", "module", "lsa", "comm/comm_nccl_lsa.c", "    TRY(agree(l, check_window(l)));", "    (void)check_window;"),
     ("nccl_errors_not_heard", "module", "faults", "comm/comm_nccl_team.c", "        else if (state != ncclSuccess)\n", "        else if (state > ncclInProgress)\n"),
     # memory: what libraries take, and what is pinned
     ("nccl_connects_later", "module", "memory", "comm/comm_nccl.c", "    TRY(call_all(n, 1));\n    TRY(call_all(n, most));\n", "    (void)call_all;\n"),

@@ -59,7 +59,7 @@ static size_t draw_size(size_t most)
 }
 
 /* Between emulated devices: the program is built a second time for it. The first line is the whole. */
-static enum status open_device(MPI_Comm mpi, size_t most, struct comm **out);
+static enum status open_device(MPI_Comm mpi, int nodes, size_t most, struct comm **out);
 
 static enum status open_comm(enum way way, int node_limit, MPI_Comm mpi, size_t most, struct comm **out)
 {
@@ -71,7 +71,7 @@ static enum status open_comm(enum way way, int node_limit, MPI_Comm mpi, size_t 
     case BY_SHARED:
         return comm_shared_open_divided(mpi, most, node_limit, out);
     case BY_DEVICE:
-        return open_device(mpi, most, out);
+        return open_device(mpi, node_limit, most, out);
     }
     return STATUS_BUG;
 }
@@ -95,15 +95,19 @@ struct line {
 static struct line lines[2];
 static unsigned round_number;
 
-static enum status open_device(MPI_Comm mpi, size_t most, struct comm **out)
+/* Ranks of a node do not follow each other; 0: of all ranks. */
+static int nodes;
+
+static enum status open_device(MPI_Comm mpi, int node_count, size_t most, struct comm **out)
 {
 #ifdef RANKS_COMM_DEVICE
     struct comm *whole = lines[0].comm, *inner;
 
+    nodes = node_count;
     TRY(comm_mpi_open(mpi, most, &inner));
-    return hosted_open(inner, whole, ranks_rank / 2, ranks_rank, most, out);
+    return hosted_open(inner, whole, ranks_rank / 2, ranks_rank, whole ? 0 : nodes, most, out);
 #else
-    (void)mpi, (void)most, (void)out;
+    (void)mpi, (void)node_count, (void)most, (void)out;
     return STATUS_BUG;
 #endif
 }
@@ -175,13 +179,16 @@ static void do_exchange(struct line *line, bool spread)
 {
     struct comm *c = line->comm;
     int one = draw(c->size);
+    bool stays = nodes > 0 && line == &lines[0] && draw(2) == 0;
     unsigned keys[LIMIT];
     unsigned char *at = outgoing;
 
     for (int s = 0; s < c->size; s++)
         for (int d = 0; d < c->size; d++)
-            line->bytes[s * c->size + d] =
-                spread ? draw_size((size_t)(MOST / c->size)) : (d == one ? (size_t)(MOST / c->size) : 0);
+            line->bytes[s * c->size + d] = stays && s % nodes != d % nodes ? 0
+                                           : spread   ? draw_size((size_t)(MOST / c->size))
+                                           : d == one ? (size_t)(MOST / c->size)
+                                                      : 0;
     for (int d = 0; d < c->size; d++) {
         size_t bytes = line->bytes[c->rank * c->size + d];
 
@@ -361,7 +368,7 @@ static void exchange_at_random(enum way way, int node_limit, int rounds)
 static void devices_deliver_every_byte(void **unused)
 {
     (void)unused;
-    exchange_at_random(BY_DEVICE, 0, ROUNDS / 4);
+    exchange_at_random(BY_DEVICE, 2, ROUNDS / 4);
 }
 
 /* As between processes: too much for one is refused by all, and nothing is sent. */
@@ -427,7 +434,7 @@ static void a_failure_names_the_first_call_that_has_not_ended_and_ends_it(void *
     queue_three(&team, k, room);
     assert_all(true);
     assert_all(comm_nccl_team_error(&team, 0, ncclSystemError, "a test") == STATUS_UNAVAILABLE);
-    assert_all(strstr(status_text(), "a test: NCCL says") &&
+    assert_all(strstr(status_text(), "a test, communicator of all ranks: NCCL says") &&
                strstr(status_text(), "under way: second, the 2nd of"));
     assert_all(k->wait(k) == STATUS_UNAVAILABLE);
     assert_all(cudaStreamSynchronize(team.device->stream) == cudaSuccess);

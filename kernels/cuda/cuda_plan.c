@@ -53,7 +53,12 @@ size_t cuda_plan_nccl_bytes(int ranks, int near)
 
     if (ranks < 2)
         return 0;
-    return (size_t)(CUDA_PLAN_NCCL_RINGS + CUDA_PLAN_NCCL_PAIRS * peers) * CUDA_PLAN_NCCL_BYTES;
+    return cuda_plan_nccl_ring_bytes() + (size_t)CUDA_PLAN_NCCL_PAIRS * (size_t)peers * CUDA_PLAN_NCCL_BYTES;
+}
+
+size_t cuda_plan_nccl_ring_bytes(void)
+{
+    return (size_t)CUDA_PLAN_NCCL_RINGS * CUDA_PLAN_NCCL_BYTES;
 }
 
 /* The ring, the buffers of weights, and what tables of turning are made of: positions and their numbers, of

@@ -60,6 +60,9 @@ size_t cuda_plan_state_bytes(int ranks);
  * ranks of other nodes is not in it. */
 size_t cuda_plan_nccl_bytes(int ranks, int near);
 
+/* For calls of all ranks of one more communicator, whose pairs use what the first one has: 24 x 12 MiB. */
+size_t cuda_plan_nccl_ring_bytes(void);
+
 /* Of the device: a window for up to `most` bytes that arrive from `ranks` ranks, a place of it, its flags. */
 size_t cuda_plan_window_bytes(int ranks, size_t most);
 size_t cuda_plan_place_bytes(size_t most);

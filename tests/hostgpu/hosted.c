@@ -5,13 +5,14 @@
 #include "tests/hostgpu/hosted.h"
 
 #include "comm/comm_nccl.h"
+#include "comm/comm_nccl_team.h"
 #include "comm/layout.h"
 #include "kernels/cuda/cuda.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT = 2 };
+enum { KEPT = 2, RANKS = 64 };
 
 struct hosted {
     struct comm table; /* first, so that a pointer to the table is one to this */
@@ -25,6 +26,7 @@ struct hosted {
     } result[KEPT];
     int last;
     unsigned exchanges; /* every other one is begun and ended apart */
+    int nodes;
 };
 
 static struct kernels *device;
@@ -94,6 +96,21 @@ static enum status gather(struct comm *c, int root, const void *mine, const size
     return status;
 }
 
+/* An exchange goes by the nodes' communicators when nothing leaves a node, and only then. */
+static enum status check_way(const struct hosted *h, const size_t *bytes)
+{
+    const struct comm_nccl_team *team = comm_nccl_team_of(h->rows);
+    const char *name = team->recent[(team->called - 1) % COMM_NCCL_TEAM_RECENT].name;
+    int size = h->table.size;
+    bool stays = h->nodes > 0;
+
+    for (int pair = 0; stays && pair < size * size; pair++)
+        stays = bytes[pair] == 0 || pair / size % h->nodes == pair % size % h->nodes;
+    if (strcmp(name, stays ? "exchange inside the node" : "exchange") != 0)
+        return FAIL(STATUS_BUG, "what %s nodes went by '%s'", stays ? "stays in" : "leaves", name);
+    return STATUS_OK;
+}
+
 static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
 {
     struct hosted *h = hosted_of(c);
@@ -106,6 +123,7 @@ static enum status exchange(struct comm *c, const void *mine, const size_t *byte
         TRY(h->rows->exchange(h->rows, there, bytes, &arrived));
     else
         TRY(h->rows->exchange_begin(h->rows, there, bytes, &arrived));
+    TRY(check_way(h, bytes));
     if (h->rows->exchange_end && h->exchanges % 2 == 0)
         TRY(h->rows->exchange_end(h->rows, arrived));
     return take(h, arrived, layout_sum(bytes + c->rank, c->size, c->size), sent, arrivals);
@@ -133,10 +151,11 @@ static void close_all(struct comm *c)
         device->close(device);
 }
 
-enum status hosted_open(struct comm *inner, struct comm *whole, int part, int number, size_t most,
+enum status hosted_open(struct comm *inner, struct comm *whole, int part, int number, int nodes, size_t most,
                         struct comm **out)
 {
     struct hosted *h = calloc(1, sizeof *h);
+    int32_t node[RANKS];
 
     if (users++ == 0)
         TRY(cuda_open(&(struct module_request){.device = number}, &device));
@@ -157,5 +176,8 @@ enum status hosted_open(struct comm *inner, struct comm *whole, int part, int nu
                              .reduce = reduce,
                              .close = close_all};
     *out = &h->table;
-    return STATUS_OK;
+    h->nodes = nodes;
+    for (int r = 0; nodes > 0 && r < inner->size; r++)
+        node[r] = r % nodes;
+    return nodes > 0 ? comm_nccl_open_nodes(h->rows, node) : STATUS_OK;
 }

@@ -11,8 +11,10 @@
 
 #include "comm/comm.h"
 
-/* Collective over `inner`, which is owned from then on. `whole` NULL, or what was opened so by more ranks. */
-enum status hosted_open(struct comm *inner, struct comm *whole, int part, int device, size_t most,
+/* Collective over `inner`, which is owned from then on. `whole` NULL, or what was opened so by more ranks.
+ * nodes above 0: rank r is on node r % nodes, and each exchange is held to go by the nodes' communicators or
+ * not. */
+enum status hosted_open(struct comm *inner, struct comm *whole, int part, int device, int nodes, size_t most,
                         struct comm **out);
 
 #endif

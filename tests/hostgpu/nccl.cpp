@@ -70,10 +70,11 @@ static size_t element_bytes(ncclDataType_t type)
 /* The operation of this communicator in the present group. */
 static work *current(ncclComm *c, cudaStream_t stream)
 {
-    if (!c || c->aborted || c->finalized)
-        hostgpu_fail("nccl: a call on a communicator that is %s", !c           ? "none"
-                                                                  : c->aborted ? "aborted"
-                                                                               : "finalized");
+    if (!c || c->family->aborted || c->finalized)
+        hostgpu_fail("nccl: a call on a communicator that is %s", !c ? "none"
+                                                                  : c->family->aborted
+                                                                      ? "aborted, or shares with one that is"
+                                                                      : "finalized");
     if (c->under_way)
         hostgpu_fail("nccl: a call on %s while one is in progress", c->name.c_str());
     for (auto &w : group)
@@ -187,6 +188,27 @@ static ncclResult_t meet(ncclComm *c)
     return nccl_work_hold(c, COMM_BYTES) ? ncclSuccess : ncclUnhandledCudaError;
 }
 
+/* As the environment overrides them. */
+static int setting(const char *name, int given)
+{
+    const char *text = getenv(name);
+
+    return text && *text ? atoi(text) : given;
+}
+
+static void check_config(const ncclConfig_t *config)
+{
+    if (!config || config->magic != 0xcafebeef || config->size != sizeof *config ||
+        config->version != NCCL_VERSION_CODE)
+        hostgpu_fail("nccl: a configuration that was not initialized");
+    if (setting("NCCL_COMM_BLOCKING", config->blocking) != 0)
+        hostgpu_fail("nccl: a communicator that blocks cannot be aborted: set blocking to 0");
+    if (!config->commName || config->commName == (const char *)NCCL_CONFIG_UNDEF_PTR)
+        hostgpu_fail("nccl: a communicator without a name");
+    if (config->maxCTAs != NCCL_CONFIG_UNDEF_INT && config->maxCTAs < 1)
+        hostgpu_fail("nccl: at most %d blocks", config->maxCTAs);
+}
+
 static ncclResult_t begin(ncclComm_t *out, int size, const char *name, int rank, const ncclConfig_t *config)
 {
     if (size < 1 || size > RANKS || rank < 0 || rank >= size)
@@ -197,11 +219,14 @@ static ncclResult_t begin(ncclComm_t *out, int size, const char *name, int rank,
     c->rank = rank;
     c->sent.assign((size_t)size, 0);
     c->received.assign((size_t)size, 0);
-    c->blocking = !config || config->blocking != 0;
-    if (c->blocking)
-        hostgpu_fail("nccl: a communicator that blocks cannot be aborted: set blocking to 0");
-    if (!config->commName || config->commName == (const char *)NCCL_CONFIG_UNDEF_PTR)
-        hostgpu_fail("nccl: a communicator without a name");
+    check_config(config);
+    c->called = config->commName;
+    c->shares = setting("NCCL_COMM_SPLIT_SHARE_RESOURCES", config->splitShare) == 1;
+    c->family = std::make_shared<struct family>();
+    c->family->owner = c;
+    c->family->members = 1;
+    for (int r = 0; r < size; r++)
+        c->top.push_back(r);
     nccl_work_comms().push_back(c);
     nccl_work_follow(c, "ncclCommInitRankConfig", [c] { return meet(c); });
     *out = c;
@@ -236,6 +261,12 @@ static ncclResult_t divide(ncclComm *c, ncclComm_t *out, int color, const ncclCo
             rank = (int)i;
     std::string name = c->name + "-" + std::to_string(c->splits) + "-" + std::to_string(color);
     begin(out, (int)members.size(), name.c_str(), rank, config);
+    for (size_t i = 0; c->shares && i < members.size(); i++)
+        (*out)->top[i] = c->top[(size_t)members[i].second];
+    if (c->shares) {
+        (*out)->family = c->family;
+        c->family->members++;
+    }
     return ncclSuccess;
 }
 
@@ -246,6 +277,11 @@ extern "C" ncclResult_t ncclCommSplit(ncclComm_t c, int color, int key, ncclComm
 
     if (color < 0 && color != NCCL_SPLIT_NOCOLOR)
         hostgpu_fail("nccl: ncclCommSplit with color %d", color);
+    if (c->issued != c->finished)
+        hostgpu_fail(
+            "nccl: ncclCommSplit of '%s', whose calls have not ended: it may wait for them, and they for "
+            "ranks that split",
+            c->called.c_str());
     *out = nullptr;
     c->splits++;
     c->shared->split[c->rank].color[c->splits % 2] = color;
@@ -351,7 +387,12 @@ extern "C" ncclResult_t ncclCommAbort(ncclComm_t c)
     int nobody = 0; /* the first one is named: others abort because of it */
 
     check_graphs(c, "ncclCommAbort");
-    c->aborted = true;
+    if (c->family->owner == c && c->family->members > 1)
+        hostgpu_fail(
+            "nccl: ncclCommAbort of '%s', but %d that share with it are neither aborted nor destroyed",
+            c->called.c_str(), c->family->members - 1);
+    c->family->aborted = true;
+    c->family->running = nullptr;
     c->under_way = nullptr;
     if (c->shared) {
         c->shared->deserter.compare_exchange_strong(nobody, c->rank + 1);

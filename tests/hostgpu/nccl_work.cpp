@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <map>
+
 enum { CHANNEL_BYTES = 12 << 20, LONG = 1024 };
 enum { RING = RANKS, LONG_RING }; /* ways behind those to ranks */
 
@@ -95,23 +97,40 @@ void hostgpu_why_stuck(void)
 bool nccl_work_fails(const ncclComm *c, uint64_t ticket)
 {
     const char *text = getenv("HOSTGPU_FAULT");
+    char name[NAME] = "";
     int rank;
     unsigned long long call;
 
-    return text && sscanf(text, "%d:%llu", &rank, &call) == 2 && rank == c->rank && call == ticket;
+    return text && sscanf(text, "%d:%llu:%63[^:]", &rank, &call, name) >= 2 && rank == c->rank &&
+           call == ticket && (!*name || c->called == name);
+}
+
+/* Kernels of communicators that share nothing may run at a time, and each needs room on a device that the
+ * other may have: two devices that begin them in different order wait for ever. */
+static void check_order(const work *w)
+{
+    for (const ncclComm *other : nccl_work_comms())
+        if (other->family != w->comm->family && other->family->running)
+            hostgpu_fail(
+                "nccl: calls of '%s' and of '%s' run at a time, and nothing orders them on the device",
+                other->called.c_str(), w->comm->called.c_str());
+    w->comm->family->running = w;
 }
 
 /* True when the operation is complete: then it is the stream's to end. Messages to one peer go in order, and
- * operations of one communicator in the order of issue. */
+ * operations of a family in the order of issue, whatever their streams. */
 static bool poll(work *w)
 {
     ncclComm *c = w->comm;
     bool busy[2][RANKS] = {}, complete = true, moved = false;
 
-    if (c->aborted)
+    if (c->family->aborted)
         return true;
     nccl_work_stopped(c);
-    if (w->ticket != c->finished || nccl_work_fails(c, w->ticket))
+    if (w->turn != c->family->finished)
+        return false;
+    check_order(w);
+    if (nccl_work_fails(c, w->ticket))
         return false;
     for (part &x : w->parts) {
         size_t before = x.header_done + x.done;
@@ -140,6 +159,28 @@ static bool poll(work *w)
     }
     return complete;
 }
+
+/* HOSTGPU_PEAK: at the end it is told how many calls each communicator made. */
+static std::map<std::string, uint64_t> &counts(void)
+{
+    static auto *all = new std::map<std::string, uint64_t>;
+    return *all;
+}
+
+static void tell_counts(void)
+{
+    for (const auto &c : counts())
+        fprintf(stderr, "hostgpu: %llu calls of '%s'\n", (unsigned long long)c.second, c.first.c_str());
+}
+
+static void count(const std::string &called)
+{
+    static const bool told = getenv("HOSTGPU_PEAK") && atexit(tell_counts) == 0;
+
+    (void)told;
+    counts()[called]++;
+}
+
 /* Its place among all of the communicator, and of the messages to each peer. */
 static void number(work *w, bool graph)
 {
@@ -147,6 +188,8 @@ static void number(work *w, bool graph)
     uint64_t together = 0;
 
     w->ticket = c->issued++;
+    w->turn = c->family->issued++;
+    count(c->called);
     for (part &x : w->parts) {
         together = x.begins ? c->collectives++ : together;
         x.wanted.graph = graph;
@@ -160,29 +203,40 @@ static hostgpu_operation operation_of(const std::shared_ptr<work> &w)
 {
     return {"nccl",
             [w] {
-                if (w->comm->aborted)
+                if (w->comm->family->aborted)
                     return;
                 for (part &x : w->parts)
                     hostgpu_touch(x.bytes, x.count, !x.sends);
                 w->comm->finished++;
+                w->comm->family->finished++;
+                w->comm->family->running = nullptr;
             },
             [w] { return poll(w.get()); }, nullptr, nullptr};
 }
 
-bool nccl_work_hold(ncclComm *c, size_t bytes)
+static bool hold(ncclComm *c, size_t *held, size_t bytes)
 {
     if (hostgpu_memory_hold(bytes) != cudaSuccess) {
         c->error = "Cuda failure 2 'out of memory'";
         return false;
     }
-    c->held += bytes;
+    *held += bytes;
     return true;
+}
+
+bool nccl_work_hold(ncclComm *c, size_t bytes)
+{
+    return hold(c, &c->held, bytes);
 }
 
 void nccl_work_let_go(ncclComm *c)
 {
     hostgpu_memory_let_go(c->held);
     c->held = 0;
+    if (--c->family->members > 0)
+        return;
+    hostgpu_memory_let_go(c->family->held);
+    c->family->held = 0;
 }
 
 bool nccl_work_connect(const work &w)
@@ -191,9 +245,12 @@ bool nccl_work_connect(const work &w)
     size_t channels = text ? strtoull(text, nullptr, 0) : 1;
 
     for (const part &x : w.parts) {
-        int way = x.wanted.call == SEND ? x.peer : x.count <= LONG ? RING : LONG_RING;
+        ncclComm *c = w.comm;
+        bool pair = x.wanted.call == SEND;
+        int way = pair ? c->top[(size_t)x.peer] : x.count <= LONG ? RING : LONG_RING;
+        std::set<int> &ways = pair ? c->family->ways : c->ways;
 
-        if (w.comm->ways.insert(way).second && !nccl_work_hold(w.comm, channels * CHANNEL_BYTES))
+        if (ways.insert(way).second && !hold(c, pair ? &c->family->held : &c->held, channels * CHANNEL_BYTES))
             return false;
     }
     return true;

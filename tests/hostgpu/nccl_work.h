@@ -61,23 +61,38 @@ struct part {
 struct work {
     ncclComm *comm;
     cudaStream_t stream;
-    uint64_t ticket;
+    uint64_t ticket, turn; /* of its communicator, and of the family */
     std::vector<part> parts;
     time_t stuck = 0;
+};
+
+/* What a communicator shares with those that are split from it, where it was opened with splitShare: the
+ * order in which their calls run, buffers to ranks, and their end. */
+struct family {
+    ncclComm *owner = nullptr;
+    int members = 0;
+    uint64_t issued = 0, finished = 0;
+    const work *running = nullptr; /* has begun */
+    bool aborted = false;
+    size_t held = 0; /* bytes of the device */
+    std::set<int> ways;
 };
 
 struct ncclComm {
     board *shared = nullptr;
     size_t mapped = 0;
-    std::string name, error;
+    std::string name, called, error; /* called: by the one who opened it */
+    std::shared_ptr<struct family> family;
+    bool shares = false;  /* its family with what is split from it */
+    std::vector<int> top; /* of each rank, its number in the owner of the family */
     std::shared_ptr<int> in_graphs = std::make_shared<int>(0); /* others that hold it: calls in graphs */
     int size = 0, rank = 0;
-    bool blocking = true, aborted = false, finalized = false;
+    bool finalized = false;
     uint64_t collectives = 0, issued = 0, finished = 0;
     std::vector<uint64_t> sent, received;
     uint32_t splits = 0, windows = 0;
-    size_t held = 0;                         /* bytes of the device */
-    std::set<int> ways;                      /* that have been used: ranks, and kinds of calls of all */
+    size_t held = 0;                         /* bytes of the device beside the family's */
+    std::set<int> ways;                      /* that have been used: kinds of calls of all */
     int progress = 0;                        /* questions until what is under way is done */
     std::function<ncclResult_t()> under_way; /* ncclInProgress: not yet */
 };
@@ -104,11 +119,13 @@ void nccl_work_stopped(ncclComm *c);
 bool nccl_work_hold(ncclComm *c, size_t bytes);
 void nccl_work_let_go(ncclComm *c);
 
-/* Buffers are taken at the first call of a kind and size: for each channel to each peer, for each channel of
- * calls of all ranks, and once more for long ones. HOSTGPU_CHANNELS: how many, 1. False: as above. */
+/* Buffers are taken at the first call of a kind and size: for each channel to each peer of the family, for
+ * each channel of calls of all ranks, and once more for long ones. HOSTGPU_CHANNELS: how many, 1. False: as
+ * above. */
 bool nccl_work_connect(const work &w);
 
-/* HOSTGPU_FAULT=rank:call: this call of that rank, of a communicator and counted from 0, never ends. */
+/* HOSTGPU_FAULT=rank:call: this call of that rank, of a communicator and counted from 0, never ends.
+ * rank:call:name: of the communicator of this name alone. */
 bool nccl_work_fails(const ncclComm *c, uint64_t ticket);
 
 /* Puts it on its stream. In a capture it is a pattern: every launch of the graph makes a call of its own by

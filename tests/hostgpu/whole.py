@@ -431,7 +431,7 @@ REFUSALS = (
 )
 
 
-def start(program, ranks, backend, *each, cache="--kv-cache-memory=1M", more=(), **environment):
+def start(program, ranks, backend, *each, cache="--kv-cache-memory=1M", more=(), prompt=(1, 2), **environment):
     """One token on ranks that are each put behind its own words of `each`; (exit code, stderr)."""
     options = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--input", "jsonl", "--backend", backend,
                "--cuda-module", program.module, "--max-num-batched-tokens", "16", *([cache] if cache else []), *more]
@@ -440,8 +440,8 @@ def start(program, ranks, backend, *each, cache="--kv-cache-memory=1M", more=(),
         command = [program.mpiexec]
         for words in each:
             command += [*([":"] if len(command) > 1 else []), "-n", "1", "env", *words, *options]
-    done = subprocess.run(command, input=b'{"id": 0, "prompt_token_ids": [1, 2], "max_tokens": 1}\n', capture_output=True,
-                          env={**os.environ, **environment}, timeout=PATIENCE, check=False)
+    line = json.dumps({"id": 0, "prompt_token_ids": prompt, "max_tokens": 1}) + "\n"
+    done = subprocess.run(command, input=line.encode(), capture_output=True, env={**os.environ, **environment}, timeout=PATIENCE, check=False)
     return done.returncode, done.stderr.decode()
 
 
@@ -504,7 +504,7 @@ def faults(program):
         if struck == signal.SIGSTOP:
             expect("the call is named", "NCCL is aborted; under way: " in told and " of layer " in told, told)
     code, told = start(program, 3, "cuda", HOSTGPU_FAULT="1:6", more=("--enforce-eager", "--watchdog-timeout", "60"))
-    heard = r"while the device was waited for: NCCL says ([^;]*); under way: exchange, the \d\w\w of the \w+ of layer \d, with 2 ranks from"
+    heard = r"while the device was waited for, communicator of all ranks: NCCL says ([^;]*); under way: exchange, the \d\w\w of the \w+ of layer \d, with 2 ranks from"
     found = re.findall(rf"rank (\d): comm_nccl_team.c:\d+: {heard}", told) # a rank that is killed meanwhile says nothing more
     first = ("1", "unhandled system error: a link of the emulated network is down")
     expect(f"an error that NCCL finds by itself ends the run at once, and rank, peers and call are named: {found}", code != 0 and
@@ -514,7 +514,6 @@ def faults(program):
     code, told = strike(program, signal.SIGSTOP, "--enable-dbo", step=12)
     expect("so does one of steps that are replayed, and the step is named", code != 0 and "rank 2" in told and
            "NCCL is aborted; under way: a recorded step, 4 exchanges of all layers, with 2 ranks from " in told, told)
-
 
 def lsa(program):
     """Rows stored from device to device: the same tokens; a rank that stands still is named; refused where it cannot work."""
@@ -526,6 +525,8 @@ def lsa(program):
     expect("another NCCL than that of the build is refused", code == 69 and "--dispatch lsa needs the NCCL that" in told, told)
     code, told = start(program, 4, "cuda", HOSTGPU_LSA="2", more=options)
     expect("a domain of some ranks is refused", code == 69 and "the GPUs of 2 of the 4 ranks reach" in told, told)
+    code, told = start(program, 2, "cuda", HOSTGPU_LSA="0", more=options)
+    expect("GPUs that reach no other's memory are refused", code == 69 and "NCCL gives this GPU no memory that others" in told, told)
     for more in (("--backend", "cpu"), ("--device-exchange", "host"), ("--eplb-dispatch", "flow")):
         code, told = start(program, 2, "cuda", more=(*options, *more))
         expect(f"{more} with it is refused", code == 64 and "--dispatch lsa" in told, told)
