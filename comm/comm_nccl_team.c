@@ -87,12 +87,13 @@ static void describe(const struct comm_nccl_call *call, char *words, size_t size
     snprintf(words, size, "%s, %s%s%s", call->name, which, layer, peers);
 }
 
-/* The first call that has not ended, or the last one. */
+/* The first call that has not ended, or the last one. While a step is recorded nothing may be asked. */
 static void describe_unfinished(struct comm_nccl_team *team, char *words, size_t size)
 {
     unsigned from = team->called > COMM_NCCL_TEAM_RECENT ? team->called - COMM_NCCL_TEAM_RECENT : 0;
     unsigned at = from;
 
+    cuda_record_forget(team->record);
     if (team->called == 0) {
         snprintf(words, size, "no call");
         return;
@@ -103,7 +104,8 @@ static void describe_unfinished(struct comm_nccl_team *team, char *words, size_t
     describe(&team->recent[at % COMM_NCCL_TEAM_RECENT], words, size);
 }
 
-/* Graphs first: NCCL waits for those that hold calls. The whole last: the others use what it holds. */
+/* Graphs first: NCCL waits for those that hold calls, and for a recording. The whole last: the others use
+ * what it holds. */
 static void abort_all(struct comm_nccl_team *team)
 {
     cuda_record_forget(team->record);

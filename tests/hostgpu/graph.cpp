@@ -129,8 +129,7 @@ static bool unjoined(CUgraph_st *graph)
 
 cudaError_t hostgpu_capture_spoil(CUgraph_st *graph, cudaError_t error)
 {
-    graph->spoilt = true;
-    graph->steps.clear();
+    graph->spoilt = true; /* and holds what was captured, NCCL's calls too, until it is ended */
     return error;
 }
 
