@@ -4,10 +4,11 @@
 #include "engine/bandwidth.h"
 
 #include "engine/base/clock.h"
+#include "kernels/checksum.h"
 
 #include <string.h>
 
-enum { COLUMNS = 1024, WARM = 2, MOST_CALLS = 20 };
+enum { COLUMNS = 1024, WARM = 2, MOST_CALLS = 20, WORD = sizeof(uint32_t) };
 
 static const int64_t ENOUGH_NANOSECONDS = 100000000; /* of repetitions */
 
@@ -126,7 +127,8 @@ struct trade {
 
 static const char *const NAMES[BANDWIDTH_EXCHANGES] = {[BANDWIDTH_BROADCAST] = "broadcast",
                                                        [BANDWIDTH_ALL_GATHER] = "all gather",
-                                                       [BANDWIDTH_ALL_TO_ALL] = "all to all"};
+                                                       [BANDWIDTH_ALL_TO_ALL] = "all to all",
+                                                       [BANDWIDTH_BESIDE] = "all to all apart"};
 
 /* Byte i of what rank `from` sends to rank `to`. */
 static unsigned char pattern(int from, int to, size_t i)
@@ -144,19 +146,25 @@ static enum status call_exchange(struct trade *t)
         return c->broadcast(c, 0, t->mine, &bytes, &t->arrived);
     case BANDWIDTH_ALL_GATHER:
         return c->all_gather(c, t->mine, t->bytes, &t->arrived);
+    case BANDWIDTH_BESIDE:
+        TRY(c->exchange_begin(c, t->mine, t->bytes, &t->arrived));
+        return c->exchange_end(c, t->arrived);
     default:
         return c->exchange(c, t->mine, t->bytes, &t->arrived);
     }
 }
 
+static bool each_its_own(const struct trade *t)
+{
+    return t->way == BANDWIDTH_ALL_TO_ALL || t->way == BANDWIDTH_BESIDE;
+}
+
 /* What this rank sends, in the backend's memory. */
 static enum status fill(struct trade *t)
 {
-    bool each_its_own = t->way == BANDWIDTH_ALL_TO_ALL;
-
     for (size_t i = 0; i < t->sent; i++)
-        t->host[i] = each_its_own ? pattern(t->rows->rank, (int)(i / t->each), i % t->each)
-                                  : pattern(t->rows->rank, 0, i);
+        t->host[i] = each_its_own(t) ? pattern(t->rows->rank, (int)(i / t->each), i % t->each)
+                                     : pattern(t->rows->rank, 0, i);
     TRY(t->k->upload(t->k, t->mine, t->host, t->sent));
     return t->k->wait(t->k);
 }
@@ -168,7 +176,7 @@ static enum status compare(struct trade *t)
     TRY(t->k->download(t->k, t->host, t->arrived, t->taken));
     for (size_t i = 0; i < t->taken; i++) {
         int from = t->way == BANDWIDTH_BROADCAST ? 0 : (int)(i / t->each);
-        unsigned char want = pattern(from, t->way == BANDWIDTH_ALL_TO_ALL ? mine : 0, i % t->each);
+        unsigned char want = pattern(from, each_its_own(t) ? mine : 0, i % t->each);
 
         if (t->host[i] != want)
             return FAIL(STATUS_BUG,
@@ -181,13 +189,12 @@ static enum status compare(struct trade *t)
 static enum status open_trade(struct trade *t, struct arena *arena, size_t bytes)
 {
     size_t size = (size_t)t->rows->size;
-    bool all = t->way == BANDWIDTH_ALL_TO_ALL;
 
-    t->each = t->way == BANDWIDTH_BROADCAST ? bytes : bytes / size;
-    if (t->each < 1)
-        t->each = 1;
+    t->each = t->way == BANDWIDTH_BROADCAST ? bytes : bytes / size / WORD * WORD;
+    if (t->each < WORD)
+        t->each = WORD;
     t->taken = t->way == BANDWIDTH_BROADCAST ? t->each : t->each * size;
-    t->sent = all ? t->taken : t->each;
+    t->sent = each_its_own(t) ? t->taken : t->each;
     TRY(arena_take_array(arena, size * size, sizeof *t->bytes, "sizes", &t->bytes));
     TRY(arena_take_array(arena, t->taken, 1, "bytes", &t->host));
     for (size_t i = 0; i < size * size; i++)
@@ -235,5 +242,119 @@ enum status bandwidth_exchange(struct kernels *k, struct comm *rows, struct comm
     k->release(k, trade.mine);
     arena_close(&arena);
     *out = (struct bandwidth){.what = NAMES[way], .bytes = trade.taken, .seconds = seconds};
+    return status;
+}
+
+/* -- moves --- */
+
+struct shift {
+    struct kernels *k;
+    struct mover *mover;
+    int rank, ranks, before; /* before: whose memory comes here */
+    size_t bytes;
+    unsigned char *host;
+    void *mine, *arrived;
+    struct mover_piece *pieces; /* [ranks] */
+    uint64_t *sent, *held;      /* [sums] */
+};
+
+static enum status open_shift(struct shift *s, struct arena *arena)
+{
+    struct kernels *k = s->k;
+
+    TRY(arena_take_array(arena, s->bytes, 1, "bytes", &s->host));
+    TRY(arena_take_array(arena, (size_t)s->ranks, sizeof *s->pieces, "moves", &s->pieces));
+    TRY(arena_take_array(arena, (size_t)s->mover->sums, sizeof *s->sent, "checksums", &s->sent));
+    TRY(arena_take_array(arena, (size_t)s->mover->sums, sizeof *s->held, "checksums", &s->held));
+    TRY(k->alloc(k, s->bytes, "bytes to send", &s->mine));
+    TRY(k->alloc(k, s->bytes, "bytes that arrive", &s->arrived));
+    for (int r = 0; r < s->ranks; r++)
+        s->pieces[r] = (struct mover_piece){.from = r,
+                                            .to = (r + 1) % s->ranks,
+                                            .source = s->mine,
+                                            .target = s->arrived,
+                                            .bytes = s->bytes,
+                                            .sum = r};
+    for (size_t i = 0; i < s->bytes; i++)
+        s->host[i] = pattern(s->rank, s->pieces[s->rank].to, i);
+    TRY(k->upload(k, s->mine, s->host, s->bytes));
+    return k->wait(k);
+}
+
+static enum status call_mover(struct shift *s)
+{
+    struct mover *m = s->mover;
+    bool ready = false;
+
+    TRY(m->begin(m));
+    TRY(m->send(m, s->pieces, s->ranks));
+    TRY(m->join(m));
+    TRY(s->k->wait(s->k));
+    TRY(m->ready(m, &ready, s->sent, s->held));
+    if (!ready)
+        return FAIL(STATUS_BUG, "a move of %zu bytes is under way though what is behind it has been done",
+                    s->bytes);
+    return STATUS_OK;
+}
+
+static enum status compare_shift(struct shift *s)
+{
+    uint64_t sum = checksum_add(0, s->host, s->bytes, 0);
+
+    if (s->sent[s->rank] != sum)
+        return FAIL(STATUS_BUG, "a move of %zu bytes: rank %d sent other bytes by their checksum", s->bytes,
+                    s->rank);
+    TRY(s->k->download(s->k, s->host, s->arrived, s->bytes));
+    for (size_t i = 0; i < s->bytes; i++) {
+        unsigned char want = pattern(s->before, s->rank, i);
+
+        if (s->host[i] != want)
+            return FAIL(STATUS_BUG,
+                        "a move of %zu bytes: byte %zu of what rank %d got from rank %d is %d, not %d",
+                        s->bytes, i, s->rank, s->before, s->host[i], want);
+    }
+    if (s->held[s->before] != checksum_add(0, s->host, s->bytes, 0))
+        return FAIL(STATUS_BUG, "a move of %zu bytes: rank %d holds other bytes by their checksum", s->bytes,
+                    s->rank);
+    return STATUS_OK;
+}
+
+static enum status time_moves(struct shift *s, struct comm *world, double *seconds)
+{
+    int64_t begin, spent, together = 0;
+
+    TRY(call_mover(s));
+    TRY(compare_shift(s));
+    TRY(world->reduce(world, COMM_SUM, &together, 1));
+    begin = clock_now();
+    for (int i = 0; i < MOST_CALLS; i++)
+        TRY(call_mover(s));
+    spent = clock_now() - begin;
+    TRY(world->reduce(world, COMM_MAX, &spent, 1));
+    *seconds = (double)spent / 1e9 / MOST_CALLS;
+    return STATUS_OK;
+}
+
+enum status bandwidth_move(struct kernels *k, struct mover *m, struct comm *world, size_t bytes,
+                           struct bandwidth *out)
+{
+    struct shift shift = {.k = k,
+                          .mover = m,
+                          .rank = world->rank,
+                          .ranks = world->size,
+                          .before = (world->rank + world->size - 1) % world->size,
+                          .bytes = bytes};
+    struct arena arena;
+    enum status status;
+    double seconds = 0;
+
+    TRY(arena_open(&arena, "bandwidth", bytes + ((size_t)16 << 20)));
+    status = open_shift(&shift, &arena);
+    if (status == STATUS_OK)
+        status = time_moves(&shift, world, &seconds);
+    k->release(k, shift.arrived);
+    k->release(k, shift.mine);
+    arena_close(&arena);
+    *out = (struct bandwidth){.what = "to the next rank", .bytes = bytes, .seconds = seconds};
     return status;
 }

@@ -9,6 +9,7 @@
 #define BANDWIDTH_H
 
 #include "comm/comm.h"
+#include "comm/mover.h"
 #include "kernels/kernels.h"
 
 struct bandwidth {
@@ -33,6 +34,7 @@ enum bandwidth_exchange {
     BANDWIDTH_BROADCAST,
     BANDWIDTH_ALL_GATHER,
     BANDWIDTH_ALL_TO_ALL,
+    BANDWIDTH_BESIDE, /* the same begun and ended apart: of rows that have exchange_begin */
     BANDWIDTH_EXCHANGES
 };
 
@@ -40,5 +42,10 @@ enum bandwidth_exchange {
  * `world` has the same ranks. */
 enum status bandwidth_exchange(struct kernels *k, struct comm *rows, struct comm *world,
                                enum bandwidth_exchange way, size_t bytes, struct bandwidth *out);
+
+/* `bytes`, a multiple of 4, of every rank's memory to the next rank's by `m`, which has a checksum for each
+ * rank at least; these are compared too. Collective. */
+enum status bandwidth_move(struct kernels *k, struct mover *m, struct comm *world, size_t bytes,
+                           struct bandwidth *out);
 
 #endif

@@ -24,6 +24,8 @@ struct selftest {
     struct agree_backend backend;
     struct comm *rows; /* exchanges of the backend's memory; `apart` or the world */
     struct comm *apart;
+    struct comm *stores;                 /* by stores into other devices' memory; NULL: there are none */
+    struct mover *mover;                 /* between devices; NULL: there is none */
     FILE *out;                           /* rank 0, for lines of text; NULL: none */
     json_t *checks, *memory, *exchanges; /* rank 0 */
 };
@@ -179,12 +181,65 @@ static enum status measure_exchanges(struct selftest *t)
 
     if (s->process.ranks == 1)
         return STATUS_OK;
-    for (int way = 0; way < BANDWIDTH_EXCHANGES; way++)
+    for (int way = 0; way < BANDWIDTH_EXCHANGES && (way != BANDWIDTH_BESIDE || t->rows->exchange_begin);
+         way++)
         for (size_t bytes = LEAST_EXCHANGE; bytes <= s->options->selftest.size; bytes *= EXCHANGE_STEP) {
             TRY(process_agree(&s->process, bandwidth_exchange(s->kernels, t->rows, s->world,
                                                               (enum bandwidth_exchange)way, bytes, &b)));
             TRY(tell_speed(t, t->exchanges, "exchange", &b));
         }
+    return STATUS_OK;
+}
+
+/* What experts that move take. */
+static enum status measure_moves(struct selftest *t)
+{
+    struct session *s = &t->session;
+    struct bandwidth b;
+
+    if (!t->apart || s->process.ranks == 1)
+        return STATUS_OK;
+    TRY(process_agree(&s->process,
+                      comm_device_open_mover(s->kernels, t->apart, s->world, s->process.ranks, &t->mover)));
+    for (size_t bytes = LEAST_EXCHANGE; t->mover && bytes <= s->options->selftest.size;
+         bytes *= EXCHANGE_STEP) {
+        TRY(process_agree(&s->process, bandwidth_move(s->kernels, t->mover, s->world, bytes, &b)));
+        TRY(tell_speed(t, t->exchanges, "move", &b));
+    }
+    return STATUS_OK;
+}
+
+/* Not everywhere can devices store into each other's memory: then why is told, and nothing is wrong. */
+static enum status open_stores(struct selftest *t)
+{
+    struct session *s = &t->session;
+    enum status status =
+        comm_device_open_stores(s->kernels, t->apart, s->world, s->options->selftest.size, &t->stores);
+    int least, most;
+
+    TRY(process_extent(&s->process, status == STATUS_OK, &least, &most));
+    if (t->out && !least)
+        fprintf(t->out, "%-14s %-16s is not tested: %s\n", "exchange", "by stores",
+                status == STATUS_OK ? "another rank has none" : status_text());
+    return least == most ? STATUS_OK : process_agree(&s->process, status);
+}
+
+/* What --dispatch lsa does. */
+static enum status measure_stores(struct selftest *t)
+{
+    struct session *s = &t->session;
+    struct bandwidth b;
+
+    if (!t->apart || s->process.ranks == 1)
+        return STATUS_OK;
+    TRY(open_stores(t));
+    for (size_t bytes = LEAST_EXCHANGE; t->stores && bytes <= s->options->selftest.size;
+         bytes *= EXCHANGE_STEP) {
+        TRY(process_agree(&s->process, bandwidth_exchange(s->kernels, t->stores, s->world,
+                                                          BANDWIDTH_ALL_TO_ALL, bytes, &b)));
+        b.what = "by stores";
+        TRY(tell_speed(t, t->exchanges, "exchange", &b));
+    }
     return STATUS_OK;
 }
 
@@ -265,6 +320,10 @@ static enum status run(struct selftest *t, const struct options *o, const struct
         status = measure_memory(t);
     if (status == STATUS_OK)
         status = measure_exchanges(t);
+    if (status == STATUS_OK)
+        status = measure_moves(t);
+    if (status == STATUS_OK)
+        status = measure_stores(t);
     if (status != STATUS_OK) {
         end_report(t, false); /* what was wrong has been told */
         return status;
@@ -272,12 +331,22 @@ static enum status run(struct selftest *t, const struct options *o, const struct
     return process_agree(p, end_report(t, true));
 }
 
+static void close_exchanges(struct selftest *t)
+{
+    if (t->stores)
+        t->stores->close(t->stores);
+    if (t->mover)
+        t->mover->close(t->mover);
+    if (t->apart)
+        t->apart->close(t->apart);
+}
+
 int selftest_run(const struct options *o, const struct environment *environment)
 {
     static struct selftest t;
     enum status status = run(&t, o, environment);
 
-    if (t.apart)
-        t.apart->close(t.apart);
+    if (status == STATUS_OK || t.session.process.told) /* closing is collective */
+        close_exchanges(&t);
     return session_close(&t.session, status);
 }

@@ -65,6 +65,7 @@ MUTANTS = (
      "(bytes + CUDA_PLAN_ALIGN - 1) / CUDA_PLAN_ALIGN * CUDA_PLAN_ALIGN", "(bytes + 15) / 16 * 16"),
     ("pool_without_an_end", "hostgpu", "device", "cuda_pool.c", "bytes > left || taken > left", "bytes > left + p->part[i].used"),
     ("pool_not_zeroed", "hostgpu", "device", "cuda_pool.c", "cudaMemsetAsync(piece, 0, bytes, stream)", "cudaMemsetAsync(piece, 0, 0, stream)"),
+    ("code_loaded_by_the_launch", "hostgpu", "kernels", "cuda_rows.cu", "activate, add, place, combine, rotate);", "activate, add, place, combine);"),
     # what has not arrived, stages, memory
     ("multiply_waits_for_older", "hostgpu", "multiply", "cuda_multiply.cu", "cp_async_wait<1>();", "cp_async_wait<2>();"),
     ("multiply_stale_stage", "hostgpu", "multiply", "cuda_multiply.cu", "rows, weights[stage],", "rows, weights[0],"),
@@ -123,6 +124,8 @@ MUTANTS = (
     ("replay_multiplies_as_before", "recorded", "recorded", "cuda_entries.c", "            TRY(send_tables(c));", "            (void)send_tables;"),
     ("replay_attends_as_before", "recorded", "recorded", "cuda_spans.c",
      "    if (position >= reach->least && position + rows - 1 <= reach->most) {", "    if (position < 0) {"),
+    ("scores_beyond_shared_memory", "hostgpu", "wide", "cuda_choose.cu", "row_bytes > 48 * 1024", "row_bytes > 227 * 1024"),
+    ("far_rows_stay_together", "recorded", "recorded", "cuda_spans.c", "    for (; rows > 1; rows--)", "    for (; rows > TILE; rows--)"),
     ("newest_recording_gives_way", "recorded", "recorded", "cuda_record.c",
      "        if (r->graph[i].used < oldest->used)", "        if (r->graph[i].used > oldest->used)"),
     ("layers_that_failed_are_run", "recorded", "recorded", "cuda_record.c", "    if (g && layers == STATUS_OK && error", "    if (g && error"),

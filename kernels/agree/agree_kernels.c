@@ -18,6 +18,8 @@
 static const double U = 0x1p-24;
 static const double FUNCTION = 0x1p-19;
 
+enum { MOST_EXPERTS = 140, GROUPS = 4 };
+
 static int draw_rows(void)
 {
     return agree_chance(5) ? 0 : agree_width(70);
@@ -314,23 +316,63 @@ static float *draw_logits(int rows, int columns, bool *plain)
     return logits;
 }
 
-/* `grouped`: with a bias and four groups, of which two are kept. */
-static void route_rows(struct kernels *reference, struct kernels *k, bool grouped)
+/* None of them is nearer to another than what a backend's exponentials may be off. */
+static bool apart(const double *numbers, int count)
 {
-    int rows = draw_rows(), experts = grouped ? 4 * agree_between(2, 35) : agree_width(140);
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < i; j++)
+            if (fabs(numbers[i] - numbers[j]) < 8.0 * FUNCTION)
+                return false;
+    return true;
+}
+
+/* Does the order of a row's scores, and that of its groups, say which are chosen? */
+static bool ordered(const float *logits, const float *bias, int experts, int groups)
+{
+    double scores[MOST_EXPERTS], sums[GROUPS];
+
+    for (int e = 0; e < experts; e++)
+        scores[e] = 1.0 / (1.0 + exp(-(double)logits[e])) + (double)bias[e];
+    for (int g = 0; g < groups; g++) {
+        double first = -INFINITY, second = -INFINITY;
+
+        for (int e = g * experts / groups; e < (g + 1) * experts / groups; e++) {
+            second = fmax(second, fmin(first, scores[e]));
+            first = fmax(first, scores[e]);
+        }
+        sums[g] = first + second;
+    }
+    return apart(scores, experts) && apart(sums, groups);
+}
+
+/* Rows without an order are drawn anew until they have one. */
+static void draw_order(float *logits, const float *bias, int rows, int experts, int groups)
+{
+    for (int t = 0; t < rows; t++)
+        while (!ordered(logits + (ptrdiff_t)t * experts, bias, experts, groups))
+            for (int e = 0; e < experts; e++)
+                logits[(ptrdiff_t)t * experts + e] = 4.0f * agree_uniform();
+}
+
+/* `grouped`: with a bias and four groups, of which two are kept. */
+static void route_rows(struct kernels *reference, struct kernels *k, int experts, bool grouped)
+{
+    int groups = grouped ? GROUPS : 1, rows = draw_rows();
     int choices = agree_between(1, grouped ? (experts < 18 ? experts / 2 : 9) : experts < 9 ? experts : 9);
     bool plain = true;
     float *logits = grouped ? agree_random_rows(rows, experts) : draw_logits(rows, experts, &plain);
     enum score_kind score =
         grouped ? SCORE_SIGMOID : (enum score_kind)agree_between(SCORE_SIGMOID, SCORE_SOFTMAX_CHOSEN);
     bool renormalise = agree_chance(50);
-    bool corrected = grouped || (plain && score == SCORE_SIGMOID && agree_chance(60));
+    bool corrected =
+        grouped || (experts <= MOST_EXPERTS && plain && score == SCORE_SIGMOID && agree_chance(60));
     float *bias = corrected ? agree_random_rows(1, experts) : NULL;
-    int groups = grouped ? 4 : 1;
     int32_t *expert[2];
     float *weight[2];
 
     agree_shape("[%d, %d], %d choices", rows, experts, choices);
+    if (corrected)
+        draw_order(logits, bias, rows, experts, groups);
     for (int i = 0; i < 2; i++) {
         struct kernels *backend = i == 0 ? reference : k;
         struct framed l = agree_framed(backend, rows, experts, logits);
@@ -359,12 +401,18 @@ static void route_rows(struct kernels *reference, struct kernels *k, bool groupe
 
 static void check_route(struct kernels *reference, struct kernels *k)
 {
-    route_rows(reference, k, false);
+    route_rows(reference, k, agree_width(MOST_EXPERTS), false);
+}
+
+/* The scores of four rows are more than shared memory that need not be asked for. */
+void agree_kernels_route_many(struct kernels *reference, struct kernels *k)
+{
+    route_rows(reference, k, agree_between(3100, ROUTE_EXPERTS_MOST), false);
 }
 
 static void check_groups(struct kernels *reference, struct kernels *k)
 {
-    route_rows(reference, k, true);
+    route_rows(reference, k, GROUPS * agree_between(2, MOST_EXPERTS / GROUPS), true);
 }
 
 static void check_candidates(struct kernels *reference, struct kernels *k)

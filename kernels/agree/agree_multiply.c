@@ -275,5 +275,9 @@ const struct agree_check agree_wide_checks[] = {
      .promise = "many rows agree with the reference",
      .rounds = 1,
      .agrees = agree_kernels_rotate_many},
+    {.entry = "route",
+     .promise = "many experts agree with the reference",
+     .rounds = 1,
+     .agrees = agree_kernels_route_many},
     {0},
 };

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/cuda.h"
 
+#include "kernels/cuda/cuda_code.h"
 #include "kernels/cuda/cuda_entries.h"
 #include "kernels/cuda/cuda_plan.h"
 #include "kernels/host.h"
@@ -193,14 +194,10 @@ static enum status weight_fill(struct kernels *k, struct weight *w, int first_ro
     return fill(cuda_entries_of(k), &shape, first_row, part);
 }
 
-static void close_all(struct kernels *k)
+/* All but the memory that it lies in. */
+static void close_parts(struct cuda_entries *c)
 {
-    struct cuda_entries *c;
-    struct host_memory memory;
-
-    if (!k)
-        return;
-    c = cuda_entries_of(k);
+    cuda_device_finish(&c->device);
     if (c->blas.close)
         c->blas.close(&c->blas);
     cuda_turns_close(&c->turns, &c->device);
@@ -209,6 +206,17 @@ static void close_all(struct kernels *k)
     cuda_record_close(&c->record);
     cuda_device_close(&c->device);
     cuda_load_close(&c->load);
+}
+
+static void close_all(struct kernels *k)
+{
+    struct cuda_entries *c;
+    struct host_memory memory;
+
+    if (!k)
+        return;
+    c = cuda_entries_of(k);
+    close_parts(c);
     memory = c->memory; /* the table lies in it */
     host_close(&memory);
 }
@@ -244,6 +252,7 @@ static enum status open_in(struct host_memory *memory, const struct module_reque
     *out = c;
     TRY(cuda_device_open(&c->device, request->device, request->memory));
     c->device.waits = &c->table.waits;
+    TRY(cuda_code_load(request->device));
     TRY(cuda_load_open(&c->load));
     TRY(cuda_record_open(&c->record, &c->device, memory));
     TRY(cuda_spans_open(&c->spans, &c->device, memory, &c->record));
@@ -284,14 +293,8 @@ enum status cuda_open(const struct module_request *request, struct kernels **out
     enum status status = open_in(&memory, request, &c);
 
     if (status != STATUS_OK) {
-        if (c) {
-            cuda_turns_close(&c->turns, &c->device);
-            cuda_spans_close(&c->spans, &c->device);
-            cuda_tables_close(&c->tables, &c->device);
-            cuda_record_close(&c->record);
-            cuda_device_close(&c->device);
-            cuda_load_close(&c->load);
-        }
+        if (c)
+            close_parts(c);
         host_close(&memory);
         return status;
     }

@@ -325,6 +325,11 @@ static __global__ __launch_bounds__(THREADS) void merge(struct cuda_attend a)
     }
 }
 
+cudaError_t cuda_attend_load(void)
+{
+    return gpu_load(append, attend<1>, attend<2>, attend<4>, attend<8>, attend<16>, merge);
+}
+
 cudaError_t cuda_attend_append(struct cuda_cache cache, struct matrix keys, struct matrix values,
                                cudaStream_t s)
 {

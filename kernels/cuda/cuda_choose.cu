@@ -184,6 +184,11 @@ static __global__ __launch_bounds__(CANDIDATE_THREADS) void candidates(const flo
     }
 }
 
+cudaError_t cuda_choose_load(void)
+{
+    return gpu_load(route, candidates);
+}
+
 cudaError_t cuda_choose_route(const struct route *r, cudaStream_t s)
 {
     int groups = r->groups > 1 ? r->groups : 0;

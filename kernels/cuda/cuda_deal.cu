@@ -94,6 +94,11 @@ static __global__ __launch_bounds__(WARP) void group(struct matrix arrivals, int
     }
 }
 
+cudaError_t cuda_deal_load(void)
+{
+    return gpu_load(places, carry, group);
+}
+
 cudaError_t cuda_deal_rows(const struct deal *d, cudaStream_t s)
 {
     cudaError_t error =

@@ -6,6 +6,7 @@
 #include "kernels/cuda/cuda_context.h"
 #include "kernels/module.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { RING_BYTES = CUDA_PLAN_RING_BYTES, RING_ALIGN = 256, PIECE_BYTES = 1 << 20 };
@@ -17,17 +18,33 @@ enum status cuda_device_error(cudaError_t error, const char *call)
     return FAIL(status, "%s: %s", call, cudaGetErrorString(error));
 }
 
+/* Before the driver looks: all streams of a process, the libraries' too, share 8 queues to the device unless
+ * this asks for more. One that waits for another rank holds up whatever stands behind it in its queue, which
+ * may be what that rank waits for. What somebody has set stays. */
+static void ask_for_queues(void)
+{
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
+
 enum status cuda_device_count(int *out)
 {
     int driver = 0, count = 0;
-    cudaError_t error = cudaDriverGetVersion(&driver);
+    cudaError_t error;
 
+    ask_for_queues();
+    error = cudaDriverGetVersion(&driver);
     if (error != cudaSuccess || driver == 0)
         return FAIL(STATUS_UNAVAILABLE, "no NVIDIA driver is loaded");
     error = cudaGetDeviceCount(&count);
     if (error == cudaErrorInsufficientDriver)
         return FAIL(STATUS_UNAVAILABLE, "the NVIDIA driver is for CUDA %d.%d, this program needs %d.%d",
                     driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (error == cudaErrorSystemNotReady)
+        return FAIL(
+            STATUS_UNAVAILABLE,
+            "the GPUs are not ready (%s); where they are joined by NVSwitch, nvidia-fabricmanager must "
+            "run, in the driver's version",
+            cudaGetErrorString(error));
     if (error != cudaSuccess || count == 0)
         return FAIL(STATUS_UNAVAILABLE, "no GPU is visible (%s); CUDA_VISIBLE_DEVICES may hide some",
                     cudaGetErrorString(error));
@@ -106,10 +123,17 @@ enum status cuda_device_open(struct cuda_device *d, int number, size_t memory)
     return status;
 }
 
-void cuda_device_close(struct cuda_device *d)
+void cuda_device_finish(struct cuda_device *d)
 {
     if (d->stream)
-        cudaStreamDestroy(d->stream); /* waits for it */
+        cudaStreamSynchronize(d->stream);
+}
+
+void cuda_device_close(struct cuda_device *d)
+{
+    cuda_device_finish(d);
+    if (d->stream)
+        cudaStreamDestroy(d->stream);
     if (d->fetch.here)
         cudaEventDestroy(d->fetch.here);
     cuda_device_give_back(d, d->partial);

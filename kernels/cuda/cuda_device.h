@@ -66,6 +66,10 @@ enum status cuda_device_count(int *out);
 enum status cuda_device_open(struct cuda_device *d, int number, size_t memory);
 void cuda_device_close(struct cuda_device *d);
 
+/* Until nothing queued reads or writes any memory more, however it ended: before the first piece goes back,
+ * as neither the end of a stream nor giving memory back waits for sure. */
+void cuda_device_finish(struct cuda_device *d);
+
 /* The rest of what this rank takes, before a piece is asked for that the first part has no room for. */
 enum status cuda_device_extend(struct cuda_device *d, size_t memory);
 

@@ -69,6 +69,11 @@ static __global__ __launch_bounds__(THREADS) void look(struct draft d, const str
         drafts[1 + thread] = thread < most ? history[best.end + thread] : 0;
 }
 
+cudaError_t cuda_draft_load(void)
+{
+    return gpu_load(look);
+}
+
 cudaError_t cuda_draft_look(const struct draft *d, const struct draft_sequence *sequences, int32_t *found,
                             cudaStream_t s)
 {

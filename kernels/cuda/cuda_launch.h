@@ -16,6 +16,17 @@
 extern "C" {
 #endif
 
+/* The code of each file's kernels goes to the device: before one of them is launched, see cuda_code. */
+cudaError_t cuda_attend_load(void);
+cudaError_t cuda_choose_load(void);
+cudaError_t cuda_deal_load(void);
+cudaError_t cuda_draft_load(void);
+cudaError_t cuda_lsa_load(void);
+cudaError_t cuda_multiply_load(void);
+cudaError_t cuda_planes_load(void);
+cudaError_t cuda_rows_load(void);
+cudaError_t cuda_sum_load(void);
+
 /* A weight [rows, columns]. In bf16 each row is padded with zeros to `stride` elements, and a source of more
  * bits has a second plane of what the first left over: w = first + second, to 2^-16 of it. In E4M3 the codes
  * of a row are padded to `stride` bytes, and w = code times scale. */

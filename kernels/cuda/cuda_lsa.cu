@@ -107,6 +107,11 @@ static __global__ __launch_bounds__(THREADS) void lsa_wait(struct cuda_lsa lsa, 
         *lsa.number = number + 1;
 }
 
+cudaError_t cuda_lsa_load(void)
+{
+    return gpu_load(lsa_push<uint4>, lsa_push<unsigned int>, lsa_wait);
+}
+
 cudaError_t cuda_lsa_push(struct cuda_lsa lsa, const void *rows, size_t bytes, int turn, cudaStream_t s)
 {
     dim3 grid(CUDA_LSA_CHUNKS, (unsigned)lsa.ranks);

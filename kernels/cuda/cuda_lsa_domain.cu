@@ -49,5 +49,9 @@ static __global__ __launch_bounds__(THREADS) void lsa_reach(ncclWindow_t window,
 
 extern "C" cudaError_t cuda_lsa_domain_reach(ncclWindow_t window, char **reached, int ranks, cudaStream_t s)
 {
+    cudaError_t error = gpu_load(lsa_reach);
+
+    if (error != cudaSuccess)
+        return error;
     return GPU_LAUNCH(lsa_reach, 1, THREADS, 0, s, window, reached, ranks);
 }

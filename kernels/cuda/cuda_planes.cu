@@ -44,6 +44,11 @@ static __global__ __launch_bounds__(THREADS) void scatter(float *out, int out_st
         to[i] = from[i];
 }
 
+cudaError_t cuda_planes_load(void)
+{
+    return gpu_load(split, fill, scatter);
+}
+
 cudaError_t cuda_planes_split(struct cuda_planes out, struct matrix x, const int32_t *order, cudaStream_t s)
 {
     if (out.rows == 0)

@@ -59,8 +59,8 @@ static __global__ __launch_bounds__(THREADS) void embed(struct rows out, struct 
         to[i] = from_bits(from[i]) + (w.plane ? from_bits(from[w.plane + i]) : 0.0f);
 }
 
-static __global__ __launch_bounds__(THREADS) void norm(struct rows out, struct rows x, const float *gain,
-                                                       float epsilon)
+static __global__ __launch_bounds__(THREADS) void rms_norm(struct rows out, struct rows x, const float *gain,
+                                                           float epsilon)
 {
     SHARED_VAR(room, float[WARPS]);
     const float *from = row_at(x, blockIdx.x);
@@ -209,6 +209,11 @@ static __global__ __launch_bounds__(THREADS) void rotate(struct rows x, struct c
     }
 }
 
+cudaError_t cuda_rows_load(void)
+{
+    return gpu_load(embed, rms_norm, squares, norm_by, clamp, gather, activate, add, place, combine, rotate);
+}
+
 cudaError_t cuda_rows_embed(struct matrix out, struct cuda_weight w, const int32_t *tokens, int first_token,
                             cudaStream_t s)
 {
@@ -222,7 +227,7 @@ cudaError_t cuda_rows_norm(struct matrix out, struct matrix x, const float *gain
 {
     if (x.rows == 0)
         return cudaSuccess;
-    return GPU_LAUNCH(norm, x.rows, THREADS, 0, s, rows_of(out), rows_of(x), gain, epsilon);
+    return GPU_LAUNCH(rms_norm, x.rows, THREADS, 0, s, rows_of(out), rows_of(x), gain, epsilon);
 }
 
 cudaError_t cuda_rows_squares(struct matrix out, struct matrix x, int head_width, cudaStream_t s)

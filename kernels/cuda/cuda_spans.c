@@ -265,6 +265,15 @@ static bool joins(struct group *g, const struct attention *a, const struct cuda_
     return true;
 }
 
+/* So many of the rows go together: all, or as many as have room by themselves; at least one. */
+static int fitting(const struct attention *a, const struct cuda_spans_step *reach, int rows, int position)
+{
+    for (; rows > 1; rows--)
+        if (joins(&(struct group){0}, a, reach, 0, rows, position))
+            break;
+    return rows;
+}
+
 static enum status launch(struct cuda_device *d, const struct cuda_attend *job, int rows)
 {
     CUDA_TRY(cuda_attend_chunks(job, d->stream));
@@ -296,9 +305,9 @@ static enum status run_groups(struct cuda_spans *s, struct cuda_device *d, const
         const struct span *span = &a->spans[i];
         int step = k->most_heads < TILE ? TILE / k->most_heads : 1;
 
-        for (int row = 0; row < span->rows; row += step) {
-            int rows = span->rows - row < step ? span->rows - row : step;
-
+        for (int row = 0, rows; row < span->rows; row += rows) {
+            rows = fitting(a, reach, span->rows - row < step ? span->rows - row : step,
+                           span->first_position + row);
             if (!joins(group, a, reach, span->first_row + row, rows, span->first_position + row)) {
                 TRY(run_group(s, d, k, group, tiles, NULL));
                 *groups += group->rows > 0;

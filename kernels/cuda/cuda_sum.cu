@@ -37,6 +37,11 @@ static __global__ __launch_bounds__(THREADS) void sum_words(uint64_t *parts, con
     }
 }
 
+cudaError_t cuda_sum_load(void)
+{
+    return gpu_load(sum_words);
+}
+
 cudaError_t cuda_sum_words(uint64_t *parts, const void *data, size_t bytes, size_t at, cudaStream_t s)
 {
     if (((uintptr_t)data | bytes | at) % sizeof(uint32_t) != 0)

@@ -38,6 +38,17 @@ static inline cudaError_t gpu_launch(void (*kernel)(P...), dim3 grid, dim3 block
 }
 #define GPU_LAUNCH(kernel, ...) gpu_launch(kernel, __VA_ARGS__)
 
+/* The kernels' code goes to the device now, and not with the first launch of each, which may have to wait for
+ * all that runs there. */
+template <class... K> static inline cudaError_t gpu_load(K *...kernel)
+{
+    cudaError_t error = cudaSuccess;
+    cudaFuncAttributes attributes;
+
+    (void)(... && ((error = cudaFuncGetAttributes(&attributes, kernel)) == cudaSuccess));
+    return error;
+}
+
 static __device__ __forceinline__ int lane_id(void)
 {
     uint32_t lane;

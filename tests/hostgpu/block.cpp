@@ -17,7 +17,7 @@
 #include <algorithm>
 #include <deque>
 
-enum { WARP = 32, MEETINGS = 4, VALUE_BYTES = 32, SHARED_BYTES = 227 * 1024, SHARED_ALIGN = 16 };
+enum { WARP = 32, MEETINGS = 4, VALUE_BYTES = 32, SHARED_ALIGN = 16 };
 enum { SYNCWARP = 9 };
 
 struct block;
@@ -287,7 +287,7 @@ static void *take_shared(block *b, const void *key, size_t bytes, const char *na
     b->variables.push_back({key, memory, bytes});
     hostgpu_race_memory(memory, bytes, true);
     b->shared_bytes += (bytes + SHARED_ALIGN - 1) / SHARED_ALIGN * SHARED_ALIGN;
-    if (b->shared_bytes > SHARED_BYTES)
+    if (b->shared_bytes > HOSTGPU_SHARED_BYTES)
         hostgpu_fail("%zu bytes of shared memory, with %s", b->shared_bytes, name);
     return memory;
 }

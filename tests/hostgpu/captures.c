@@ -21,7 +21,7 @@ static float *host, *back, *x, *y, *z;
 static int start(void **state)
 {
     (void)state;
-    return cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) ||
+    return cuda_rows_load() || cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) ||
            cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking) ||
            cudaEventCreateWithFlags(&outside, cudaEventDisableTiming) ||
            cudaEventCreateWithFlags(&inside, cudaEventDisableTiming) ||
@@ -35,9 +35,9 @@ static int start(void **state)
 static int end(void **state)
 {
     (void)state;
-    return cudaFree(z) || cudaFree(y) || cudaFree(x) || cudaFreeHost(back) || cudaFreeHost(host) ||
-           cudaEventDestroy(joined) || cudaEventDestroy(inside) || cudaEventDestroy(outside) ||
-           cudaStreamDestroy(other) || cudaStreamDestroy(stream);
+    return cudaDeviceSynchronize() || cudaFree(z) || cudaFree(y) || cudaFree(x) || cudaFreeHost(back) ||
+           cudaFreeHost(host) || cudaEventDestroy(joined) || cudaEventDestroy(inside) ||
+           cudaEventDestroy(outside) || cudaStreamDestroy(other) || cudaStreamDestroy(stream);
 }
 
 static void begin(void)

@@ -7,13 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <set>
 #include <string>
 
 enum { MOST = 64 };
 
-/* The machine, from the environment of the test: HOSTGPU_DRIVER (0: none is loaded), HOSTGPU_DEVICES,
- * HOSTGPU_CAPABILITY (90), HOSTGPU_PEERS (0: none reaches another) and HOSTGPU_BUS, all but the first a list
- * by device whose last value is good for the rest. CUDA_VISIBLE_DEVICES hides and orders them by number. */
+/* The machine, from the environment of the test: HOSTGPU_DRIVER (0: none is loaded), HOSTGPU_READY (0: nobody
+ * has set up what joins the devices), HOSTGPU_DEVICES, HOSTGPU_PEERS (0: none reaches another); and lists by
+ * device, whose last value is good for the rest: HOSTGPU_CAPABILITY (90) and HOSTGPU_BUS.
+ * CUDA_VISIBLE_DEVICES hides and orders them by number. */
 struct machine {
     int driver;
     int count;          /* visible */
@@ -84,17 +86,29 @@ extern "C" cudaError_t cudaGetDeviceCount(int *count)
 {
     if (here().driver < CUDART_VERSION)
         return cudaErrorInsufficientDriver; /* *count is left as it was */
+    if (number("HOSTGPU_READY", 1) == 0)
+        return cudaErrorSystemNotReady; /* likewise */
     *count = here().count;
     return here().count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
-static int chosen;
+/* A thread that has not chosen a device has the first one, and a context there too. */
+static thread_local int chosen;
+static thread_local bool has_chosen;
+static bool somebody_has;
+
+void hostgpu_device_check(const char *call)
+{
+    if (somebody_has && !has_chosen)
+        hostgpu_fail("%s by a thread that has not called cudaSetDevice: it would be on device 0", call);
+}
 
 extern "C" cudaError_t cudaSetDevice(int device)
 {
     if (!valid(device))
         return cudaErrorInvalidDevice;
     chosen = device;
+    has_chosen = somebody_has = true;
     if (const char *context = getenv("HOSTGPU_CONTEXT"))
         setenv("HOSTGPU_CONTEXT_NOW", context, 1); /* nvml.c looks there too */
     return cudaSuccess;
@@ -108,6 +122,10 @@ extern "C" cudaError_t cudaGetDevice(int *device)
 
 extern "C" cudaError_t cudaDriverGetVersion(int *version)
 {
+    if (number("CUDA_DEVICE_MAX_CONNECTIONS", 8) <= 8)
+        hostgpu_fail(
+            "streams of the program and of its libraries would share a queue to the device, and wait "
+            "for each other: CUDA_DEVICE_MAX_CONNECTIONS");
     *version = here().driver;
     return cudaSuccess;
 }
@@ -170,6 +188,32 @@ extern "C" cudaError_t cudaDeviceGetPCIBusId(char *text, int bytes, int device)
     return cudaSuccess;
 }
 
+static std::set<const void *> &codes(void)
+{
+    static auto *all = new std::set<const void *>;
+    return *all;
+}
+
+/* HOSTGPU_NO_CODE: the module was built for other devices. */
+extern "C" cudaError_t hostgpu_load(const void *code)
+{
+    std::lock_guard<std::recursive_mutex> held(hostgpu_lock());
+
+    if (cudaError_t error = hostgpu_capture_forbids())
+        return error;
+    if (getenv("HOSTGPU_NO_CODE"))
+        return cudaErrorNoKernelImageForDevice;
+    codes().insert(code);
+    return cudaSuccess;
+}
+
+bool hostgpu_loaded(const void *code)
+{
+    std::lock_guard<std::recursive_mutex> held(hostgpu_lock());
+
+    return codes().count(code) > 0;
+}
+
 extern "C" cudaError_t cudaGetLastError(void)
 {
     return cudaSuccess;
@@ -188,6 +232,10 @@ extern "C" const char *cudaGetErrorString(cudaError_t error)
         return "invalid device ordinal";
     case cudaErrorNoDevice:
         return "no CUDA-capable device is detected";
+    case cudaErrorNoKernelImageForDevice:
+        return "no kernel image is available for execution on the device";
+    case cudaErrorSystemNotReady:
+        return "system not yet initialized";
     case cudaErrorInsufficientDriver:
         return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNotReady:

@@ -48,7 +48,8 @@ void hostgpu_copy_commit(void);
 void hostgpu_copy_wait(int newest, void (*move)(void *, const void *));
 void hostgpu_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, const char *name,
-                           std::function<void()> body);
+                           const void *code, std::function<void()> body);
+cudaError_t hostgpu_load(const void *code);
 }
 #include "runtime.h"
 extern hostgpu_thread *hostgpu_self; /* a plain variable: one thread at a time drives the device */
@@ -303,8 +304,17 @@ template <class... P, class... A>
 static inline cudaError_t gpu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
                                      size_t shared, cudaStream_t stream, A... arguments)
 {
-    return hostgpu_launch(grid, block, shared, stream, name, [=] { kernel(static_cast<P>(arguments)...); });
+    return hostgpu_launch(grid, block, shared, stream, name, reinterpret_cast<const void *>(kernel),
+                          [=] { kernel(static_cast<P>(arguments)...); });
 }
 #define GPU_LAUNCH(kernel, ...) gpu_launch(#kernel, kernel, __VA_ARGS__)
+
+template <class... K> static inline cudaError_t gpu_load(K *...kernel)
+{
+    cudaError_t error = cudaSuccess;
+
+    (void)(... && ((error = hostgpu_load(reinterpret_cast<const void *>(kernel))) == cudaSuccess));
+    return error;
+}
 
 #endif

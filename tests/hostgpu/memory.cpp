@@ -69,6 +69,7 @@ static cudaError_t allocate(void **out, size_t bytes, bool device)
     size_t body = round_up(bytes ? bytes : 1, DEVICE_ALIGN);
     size_t mapped = round_up(body, PAGE) + 2 * (size_t)PAGE;
 
+    hostgpu_device_check("an allocation");
     if (cudaError_t error = hostgpu_capture_forbids())
         return error;
     if (device && device_used + body > hostgpu_memory_bytes())
@@ -142,6 +143,10 @@ static cudaError_t give_back(void *p, bool device)
     auto found = allocations().find((uintptr_t)p);
     if (found == allocations().end() || found->second.device != device)
         hostgpu_fail("%p is freed, which is no such allocation", p);
+    if (!device && !hostgpu_idle())
+        hostgpu_fail("pinned memory of %zu bytes is freed while the device works: it may be what is read or "
+                     "written, and nothing says that this call waits",
+                     found->second.bytes);
     allocation a = found->second;
 
     cudaDeviceSynchronize();

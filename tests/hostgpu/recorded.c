@@ -46,6 +46,7 @@ static int start(void **state)
 static int end(void **state)
 {
     (void)state;
+    k->wait(k);
     k->release(k, keys.data);
     k->release(k, x.data);
     k->close(k);
@@ -208,7 +209,61 @@ static void replays_attend_to_their_own_positions(void **state)
         assert_int_equal(memcmp(again, plain, sizeof plain) == 0, step == 2);
     }
     assert_int_equal(k->begin(k, NULL, 0, 0), STATUS_OK); /* the span ends here */
+    assert_int_equal(k->wait(k), STATUS_OK);
     k->release(k, cache);
+}
+
+enum { FAR_ROWS = 3, FAR_HEADS = 40, FAR_KV_HEADS = 8, FAR_WIDTH = 256, FAR_COLUMNS = FAR_HEADS * FAR_WIDTH };
+
+/* Of three rows, which share a tile where there is room for what they bring, with positions to `most`. */
+static void attend_far(struct attention *a, int32_t key, int most, float *to)
+{
+    struct recording r = {.key = &key, .count = 1, .most = most, .positions = here, .rows = FAR_ROWS};
+    enum recording_way way;
+
+    assert_int_equal(k->begin(k, a->spans, 1, FAR_ROWS), STATUS_OK);
+    assert_int_equal(k->append(k, a->cache, matrix_columns(a->queries, 0, FAR_KV_HEADS * FAR_WIDTH),
+                               matrix_columns(a->queries, FAR_WIDTH, FAR_KV_HEADS * FAR_WIDTH), a->spans, 1),
+                     STATUS_OK);
+    assert_int_equal(k->record(k, &r, &way), STATUS_OK);
+    assert_int_equal(way, RECORDING_NONE);
+    assert_int_equal(k->attend(k, a), STATUS_OK);
+    assert_int_equal(k->download(k, to, a->out.data, FAR_ROWS * FAR_COLUMNS * sizeof *to), STATUS_OK);
+}
+
+/* A step may be far out: then there is room for fewer rows at a time, and each still has its bytes. */
+static void far_positions_part_rows(void **state)
+{
+    static float content[FAR_ROWS * FAR_COLUMNS], near[FAR_ROWS * FAR_COLUMNS], far[FAR_ROWS * FAR_COLUMNS];
+    const int room = CUDA_PLAN_PARTIAL_FLOATS / (FAR_HEADS * (FAR_WIDTH + 2)); /* rows times chunks */
+    const int32_t page = 0;
+    int32_t kv_of[FAR_HEADS];
+    struct span span = {.rows = FAR_ROWS, .pages = &page};
+    struct attention a = {.cache = {.pages = 1, .kv_heads = FAR_KV_HEADS, .head_width = FAR_WIDTH},
+                          .spans = &span,
+                          .span_count = 1,
+                          .heads = FAR_HEADS,
+                          .kv_of = kv_of,
+                          .scale = 0.1f};
+
+    (void)state;
+    for (int i = 0; i < FAR_HEADS; i++)
+        kv_of[i] = i * FAR_KV_HEADS / FAR_HEADS;
+    for (int i = 0; i < FAR_ROWS * FAR_COLUMNS; i++)
+        content[i] = (float)(i * 37 % 101) / 50.0f - 1.0f;
+    assert_int_equal(kernels_matrix(k, FAR_ROWS, FAR_COLUMNS, "queries", &a.queries), STATUS_OK);
+    assert_int_equal(kernels_matrix(k, FAR_ROWS, FAR_COLUMNS, "results", &a.out), STATUS_OK);
+    assert_int_equal(k->alloc(k, kernels_page_bytes(k, FAR_KV_HEADS, FAR_WIDTH), "cache", &a.cache.data),
+                     STATUS_OK);
+    assert_int_equal(k->upload(k, a.queries.data, content, sizeof content), STATUS_OK);
+    attend_far(&a, 5, POSITIONS - 1, near);
+    attend_far(&a, 6, (room / FAR_ROWS + 1) * POSITIONS / 4 - 1, far);
+    assert_memory_equal(far, near, sizeof near);
+    assert_int_equal(k->begin(k, NULL, 0, 0), STATUS_OK); /* the span ends here */
+    assert_int_equal(k->wait(k), STATUS_OK);
+    k->release(k, a.cache.data);
+    k->release(k, a.out.data);
+    k->release(k, a.queries.data);
 }
 
 /* A weight [rows, columns] all of one number. */
@@ -281,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replays_turn_by_their_own_positions),
         cmocka_unit_test(replays_attend_to_their_own_positions),
+        cmocka_unit_test(far_positions_part_rows),
         cmocka_unit_test(replays_multiply_by_weights_that_have_moved),
         cmocka_unit_test(what_changes_from_step_to_step_is_not_recorded),
         cmocka_unit_test(the_recording_used_longest_ago_gives_way),

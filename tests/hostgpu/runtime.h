@@ -87,6 +87,9 @@ cudaError_t hostgpu_capture_wait(cudaStream_t stream, hostgpu_captured event);
 cudaError_t hostgpu_capture_forbids(void);
 cudaError_t hostgpu_capture_spoil(CUgraph_st *graph, cudaError_t error);
 
+/* All that was queued anywhere has been done. */
+bool hostgpu_idle(void);
+
 /* Runs one operation that can run now; false when none can. */
 bool hostgpu_advance(void);
 
@@ -122,6 +125,15 @@ struct hostgpu_run;
 std::shared_ptr<hostgpu_run> hostgpu_block_begin(const char *name, dim3 grid, dim3 block, size_t shared,
                                                  const std::function<void()> &body);
 bool hostgpu_block_part(hostgpu_run *run);
+
+/* Shared memory of a block, whose kernel has not asked for more by cudaFuncSetAttribute, as none does. */
+enum { HOSTGPU_SHARED_BYTES = 48 << 10 };
+
+/* Ends the process when another thread has chosen a device and this one has not. */
+void hostgpu_device_check(const char *call);
+
+/* Whether the code of a kernel was loaded, hostgpu_load. */
+bool hostgpu_loaded(const void *code);
 
 /* Memory: ends the process when [p, p + bytes) is not one allocation of the device (or of the host). */
 void hostgpu_memory_check(const void *p, size_t bytes, bool device, const char *what);

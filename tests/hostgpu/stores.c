@@ -76,6 +76,8 @@ static int take(struct side *s)
 static int start(void **unused)
 {
     (void)unused;
+    if (cuda_lsa_load() != cudaSuccess)
+        return 1;
     for (int r = 0; r < RANKS; r++)
         if (take(&side[r]))
             return 1;

@@ -23,6 +23,7 @@ struct CUstream_st {
     hostgpu_clock seen;
     uint64_t pushed, done;
     int number;
+    bool gone;                        /* destroyed, and what is queued has not been done */
     CUgraph_st *capture;              /* takes what is queued; NULL: it runs */
     std::vector<CUstream_st *> lanes; /* for what graphs that are launched here have of other streams */
 };
@@ -87,7 +88,7 @@ static CUstream_st *checked(cudaStream_t s)
     if (!s || s == cudaStreamLegacy || s == cudaStreamPerThread)
         hostgpu_fail("the default stream is used: name a stream created with cudaStreamNonBlocking");
     for (CUstream_st *known : streams())
-        if (known == s)
+        if (known == s && !s->gone)
             return s;
     hostgpu_fail("a stream that does not exist (any more)");
 }
@@ -256,7 +257,7 @@ static cudaError_t check_launch(dim3 grid, dim3 block, size_t shared)
     if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
         grid.y > 65535 || grid.z > 65535)
         return cudaErrorInvalidConfiguration;
-    return shared > 227 * 1024 ? cudaErrorInvalidValue : cudaSuccess;
+    return shared > HOSTGPU_SHARED_BYTES ? cudaErrorInvalidValue : cudaSuccess;
 }
 
 cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
@@ -269,8 +270,13 @@ cudaError_t hostgpu_launch_whole(dim3 grid, dim3 block, size_t shared, cudaStrea
 }
 
 extern "C" cudaError_t hostgpu_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t s, const char *name,
-                                      std::function<void()> body)
+                                      const void *code, std::function<void()> body)
 {
+    hostgpu_device_check(name);
+    if (!hostgpu_loaded(code))
+        hostgpu_fail("%s is launched and its code was not loaded before: a recording would not allow it, and "
+                     "it may wait for all that runs",
+                     name);
     if (cudaError_t error = check_launch(grid, block, shared))
         return error;
     auto anew = [=]() -> hostgpu_operation {
@@ -323,6 +329,7 @@ extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned fla
 {
     call held;
 
+    hostgpu_device_check("cudaStreamCreateWithFlags");
     if (flags != cudaStreamNonBlocking)
         hostgpu_fail("a stream without cudaStreamNonBlocking");
     start_device_thread();
@@ -330,17 +337,30 @@ extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned fla
     return cudaSuccess;
 }
 
-/* Its lanes have joined it. */
+/* What is queued still runs, some time: nobody waits for it here. Its lanes have joined it. */
 extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     call held;
     CUstream_st *s = checked(stream);
 
-    drive(s, s->pushed);
+    if (s->done < s->pushed) {
+        s->gone = true;
+        return cudaSuccess;
+    }
     for (CUstream_st *lane : s->lanes)
         forget_stream(lane);
     forget_stream(s);
     return cudaSuccess;
+}
+
+bool hostgpu_idle(void)
+{
+    call held;
+
+    for (const CUstream_st *s : streams())
+        if (s->done < s->pushed)
+            return false;
+    return true;
 }
 
 extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t stream)
@@ -385,6 +405,7 @@ extern "C" cudaError_t cudaStreamQuery(cudaStream_t stream)
 extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
 {
     (void)flags;
+    hostgpu_device_check("cudaEventCreateWithFlags");
     *out = new CUevent_st{};
     return cudaSuccess;
 }

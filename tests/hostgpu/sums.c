@@ -31,8 +31,9 @@ static int start(void **unused)
     void *p[4];
 
     (void)unused;
-    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) || cudaMallocHost(&p[0], MOST + GUARD) ||
-        cudaMalloc(&p[1], MOST + GUARD) || cudaMallocHost(&p[2], CUDA_SUM_PARTS * sizeof *told) ||
+    if (cuda_sum_load() || cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) ||
+        cudaMallocHost(&p[0], MOST + GUARD) || cudaMalloc(&p[1], MOST + GUARD) ||
+        cudaMallocHost(&p[2], CUDA_SUM_PARTS * sizeof *told) ||
         cudaMalloc(&p[3], CUDA_SUM_PARTS * sizeof *parts))
         return 1;
     here = p[0], there = p[1], told = p[2], parts = p[3];

@@ -100,6 +100,7 @@ static void what_is_uploaded_arrives_whole(void **state)
     must(cuda_device_upload(&device, there, data, BYTES));
     assert_in_range(waits, 1, BYTES / CUDA_PLAN_RING_BYTES + 1);
     expect_pattern(there, 0, BYTES);
+    must(cuda_device_wait(&device));
     cuda_device_give_back(&device, there);
     cuda_device_close(&device);
     free(data);
@@ -127,6 +128,7 @@ static void the_ring_keeps_what_was_sent(void **state)
     assert_in_range(waits, ROUNDS / 9, ROUNDS / 7);
     for (int i = 0; i < ROUNDS; i++)
         expect_pattern((char *)there + (ptrdiff_t)i * MIB, (size_t)i * 1000, (size_t)MIB - (size_t)i * 777);
+    must(cuda_device_wait(&device));
     cuda_device_give_back(&device, there);
     cuda_device_close(&device);
     free(data);
@@ -159,6 +161,7 @@ static void what_is_fetched_arrives_whole(void **state)
                          times == 0 ? 1 : 2); /* the ring twice, and then nothing is left to wait for */
         assert_memory_equal(host, data, BYTES);
     }
+    must(cuda_device_wait(&device));
     cuda_device_give_back(&device, there);
     cuda_device_close(&device);
     free(host);
@@ -190,6 +193,7 @@ static void what_is_loaded_arrives_whole(void **state)
     }
     assert_in_range(waits, 1, BYTES / CUDA_LOAD_BYTES + 4); /* a block that does not fit leaves a rest */
     expect_pattern(there, 0, BYTES);
+    must(cuda_device_wait(&device));
     cuda_device_give_back(&device, there);
     cuda_device_close(&device);
     cuda_load_close(&load);

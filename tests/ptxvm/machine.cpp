@@ -14,7 +14,7 @@
 
 #include <set>
 
-enum { SHARED_MOST = 227 * 1024, SLICE = 2000 };
+enum { SLICE = 2000 };
 
 void ptx_fail(const ptx_warp &w, const ptx_instruction &i, int lane, const char *format, ...)
 {
@@ -445,7 +445,7 @@ cudaError_t ptxvm_launch(const char *file, const char *name, dim3 grid, dim3 blo
         std::vector<uint8_t> parameters = place_arguments(*k, arguments);
         for (const ptx_parameter &v : k->variables)
             bytes += v.bytes;
-        if (bytes > SHARED_MOST || (size_t)block.x * block.y * block.z > k->most_threads)
+        if (bytes > HOSTGPU_SHARED_BYTES || (size_t)block.x * block.y * block.z > k->most_threads)
             return cudaErrorInvalidValue;
         const ptx_kernel *kernel = k.get();
         return hostgpu_launch_whole(grid, block, shared, stream, kernel->name.c_str(),
@@ -455,8 +455,8 @@ cudaError_t ptxvm_launch(const char *file, const char *name, dim3 grid, dim3 blo
 }
 
 extern "C" cudaError_t ptxvm_other_launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                                          const char *name, std::function<void()> body)
+                                          const char *name, const void *code, std::function<void()> body)
 {
-    (void)grid, (void)block, (void)shared, (void)stream, (void)body;
+    (void)grid, (void)block, (void)shared, (void)stream, (void)code, (void)body;
     hostgpu_fail("ptxvm: %s is launched otherwise than by GPU_LAUNCH, which is all that is known here", name);
 }
