@@ -32,30 +32,6 @@ void logsum_push(struct logsum *s, int level, struct logsum_node node)
     s->level[s->count++] = level;
 }
 
-static struct logsum_node leaf(const float *logits, int count)
-{
-    struct logsum_node node = {.most = -HUGE_VAL};
-
-    for (int i = 0; i < count; i++)
-        if ((double)logits[i] > node.most)
-            node.most = (double)logits[i];
-    for (int i = 0; i < count; i++) {
-        double x = (double)logits[i];
-
-        if (isnan(x))
-            node.sum += x;
-        else if (node.most > -HUGE_VAL)
-            node.sum += exp(x - node.most);
-    }
-    return node;
-}
-
-void logsum_logits(struct logsum *s, const float *logits, int count)
-{
-    for (int i = 0; i < count; i += LOGSUM_IDS)
-        logsum_push(s, 0, leaf(logits + i, count - i < LOGSUM_IDS ? count - i : LOGSUM_IDS));
-}
-
 int logsum_level(int chunk, int end)
 {
     int level = 0;

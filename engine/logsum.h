@@ -2,21 +2,20 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  *
- * Ids stand in chunks of LOGSUM_IDS, and the chunks are the leaves of one fixed binary tree: node (level l,
- * chunk c), c a multiple of 2^l, covers the chunks c ... c + 2^l - 1. A node is the sum of its two halves, a
- * leaf the sum of its ids in rising order, so its bits depend on nothing but its logits. Whoever holds a
- * range of chunks sends the few largest nodes that lie wholly in it (at most two of each level), and whoever
- * gets the nodes of all ranges joins them into the same tree, wherever the cuts were. So a sum is finished
- * over ranks without one of them adding in an order of its own.
+ * Ids stand in chunks of SOFTMAX_CHUNK, whose sums a backend makes (kernels' softmax), and the chunks are the
+ * leaves of one fixed binary tree: node (level l, chunk c), c a multiple of 2^l, covers the chunks c ... c +
+ * 2^l - 1. A node is the sum of its two halves, a leaf its chunk's sum, so its bits depend on nothing but its
+ * logits. Whoever holds a range of chunks sends the few largest nodes that lie wholly in it (at most two of
+ * each level), and whoever gets the nodes of all ranges joins them into the same tree, wherever the cuts
+ * were. So a sum is finished over ranks without one of them adding in an order of its own.
  *
  *     logsum_start      a range that begins at this chunk
- *     logsum_logits     its logits, or
- *     logsum_push       nodes that others have made, in rising order
+ *     logsum_push       its chunks, or nodes that others have made, in rising order
  *     logsum_value      the sum of a range that begins at chunk 0 */
 #ifndef LOGSUM_H
 #define LOGSUM_H
 
-enum { LOGSUM_IDS = 32, LOGSUM_NODES = 64 };
+enum { LOGSUM_NODES = 64 };
 
 /* exp(most) * sum, all ids' terms being at most exp(most). */
 struct logsum_node {
@@ -34,10 +33,7 @@ struct logsum {
 
 void logsum_start(struct logsum *s, int chunk);
 
-/* The next `count` ids; only the last call of a vocabulary may end inside a chunk. */
-void logsum_logits(struct logsum *s, const float *logits, int count);
-
-/* The next node, of this level; it must begin at a multiple of its own size. */
+/* The next node, of this level (a chunk is of level 0); it must begin at a multiple of its own size. */
 void logsum_push(struct logsum *s, int level, struct logsum_node node);
 
 /* The level of the largest node that begins at `chunk` and ends no later than `end`: the nodes of a range

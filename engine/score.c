@@ -16,8 +16,7 @@ static struct range chunks_of(const struct config *c, int ranks, int rank)
 {
     struct range ids = weights_vocabulary(c, ranks, rank);
 
-    return (struct range){.first = ids.first / LOGSUM_IDS,
-                          .count = (ids.count + LOGSUM_IDS - 1) / LOGSUM_IDS};
+    return (struct range){.first = ids.first / SOFTMAX_CHUNK, .count = softmax_chunk_count(ids.count)};
 }
 
 /* A row from a rank is the target's logit, where this rank has it, and the nodes of its slice. */
@@ -46,15 +45,18 @@ enum status score_open(struct score *s, struct arena *arena, const struct config
 {
     size_t rows = (size_t)step->max_rows;
     int slice = w->vocabulary.count > 0 ? w->vocabulary.count : 1;
+    size_t chunks = (size_t)softmax_chunk_count(slice);
 
     *s = (struct score){.config = c, .weights = w};
     s->tile = step->max_rows < TILE_ROWS ? step->max_rows : TILE_ROWS;
-    if (w->vocabulary.count > 0 && w->vocabulary.first % LOGSUM_IDS != 0)
+    if (w->vocabulary.count > 0 && w->vocabulary.first % SOFTMAX_CHUNK != 0)
         return FAIL(STATUS_BUG, "a slice of the vocabulary begins at id %d, inside a chunk of %d",
-                    w->vocabulary.first, LOGSUM_IDS);
+                    w->vocabulary.first, SOFTMAX_CHUNK);
     TRY(plan_messages(s, arena, step->grid));
     TRY(wanted_open(&s->gathered, arena, c, w, step, s->tile));
-    TRY(arena_take_array(arena, (size_t)slice, sizeof *s->slice, "a row of logits", &s->slice));
+    TRY(arena_take_array(arena, (size_t)s->tile * chunks, sizeof *s->chunk, "sums of logits", &s->chunk));
+    TRY(arena_take_array(arena, (size_t)s->tile, sizeof *s->column, "columns of targets", &s->column));
+    TRY(arena_take_array(arena, (size_t)s->tile, sizeof *s->logit, "logits of targets", &s->logit));
     TRY(arena_take_array(arena, rows, sizeof *s->targets, "targets of a step", &s->targets));
     TRY(arena_take_array(arena, rows, sizeof *s->rows, "rows with a target", &s->rows));
     return step_matrix(step->kernels, s->tile, slice, "logits of a slice", &s->logits);
@@ -83,23 +85,38 @@ static enum status share_targets(struct score *s, struct comm *world, const stru
     return STATUS_OK;
 }
 
-/* What this rank knows of one row, at `out`. */
-static enum status write_row(struct score *s, struct kernels *k, int row, int32_t target, unsigned char *out)
+/* The sums of this rank's slice for a tile of rows, and their targets' logits where they lie in it. */
+static enum status sum_slice(struct score *s, struct kernels *k, const int32_t *rows, int count)
 {
     struct range ids = s->weights->vocabulary;
-    struct logsum sum;
-    double logit = 0;
 
-    logsum_start(&sum, ids.first / LOGSUM_IDS);
-    if (ids.count > 0) {
-        TRY(k->download(k, s->slice, matrix_rows(s->logits, row, 1).data, (size_t)ids.count * sizeof(float)));
-        logsum_logits(&sum, s->slice, ids.count);
+    for (int i = 0; i < count; i++) {
+        int32_t column = s->targets[rows[i]] - ids.first;
+
+        s->column[i] = column < 0 || column >= ids.count ? -1 : column;
     }
-    if (target >= ids.first && target < ids.first + ids.count)
-        logit = (double)s->slice[target - ids.first];
+    return k->softmax(k, &(struct softmax_chunks){.logits = matrix_top(s->logits, count),
+                                                  .column = s->column,
+                                                  .chunk = s->chunk,
+                                                  .logit = s->logit});
+}
+
+/* What this rank knows of row i of a tile, at `out`. */
+static void write_row(const struct score *s, int i, unsigned char *out)
+{
+    struct range ids = s->weights->vocabulary;
+    int count = softmax_chunk_count(ids.count);
+    double logit = ids.count > 0 ? (double)s->logit[i] : 0;
+    struct logsum sum;
+
+    logsum_start(&sum, ids.first / SOFTMAX_CHUNK);
+    for (int c = 0; c < count; c++) {
+        struct softmax_chunk chunk = s->chunk[(ptrdiff_t)i * count + c];
+
+        logsum_push(&sum, 0, (struct logsum_node){.most = chunk.most, .sum = chunk.sum});
+    }
     memcpy(out, &logit, sizeof logit);
     memcpy(out + sizeof logit, sum.node, (size_t)sum.count * sizeof *sum.node);
-    return STATUS_OK;
 }
 
 /* Row `row` of a tile from what all ranks sent. */
@@ -113,7 +130,7 @@ static double join_row(const struct score *s, const struct grid *g, const unsign
     for (int rank = 0; rank < g->ranks; rank++) {
         const unsigned char *at = all + (size_t)row * s->row_bytes[rank];
         struct range chunks = chunks_of(s->config, g->ranks, rank);
-        int chunk = target / LOGSUM_IDS;
+        int chunk = target / SOFTMAX_CHUNK;
 
         if (chunk >= chunks.first && chunk < chunks.first + chunks.count)
             memcpy(&logit, at, sizeof logit);
@@ -142,11 +159,12 @@ static enum status score_tile(struct score *s, struct step *step, const struct b
     const void *sums;
 
     TRY(wanted_gather(&s->gathered, step, b, x, rows, tile.count, &all));
-    if (s->weights->vocabulary.count > 0)
+    if (s->weights->vocabulary.count > 0) {
         TRY(k->multiply(k, matrix_top(s->logits, tile.count), all, &s->weights->head, NULL));
-    TRY(k->wait(k));
+        TRY(sum_slice(s, k, rows, tile.count));
+    }
     for (int i = 0; i < tile.count; i++)
-        TRY(write_row(s, k, i, s->targets[rows[i]], s->message + (size_t)i * s->row_bytes[g->rank]));
+        write_row(s, i, s->message + (size_t)i * s->row_bytes[g->rank]);
     for (int rank = 0; rank < g->ranks; rank++)
         s->bytes[rank] = (size_t)tile.count * s->row_bytes[rank];
     TRY(g->world->gather(g->world, 0, s->message, s->bytes, &sums));

@@ -22,13 +22,15 @@ struct score {
     const struct weights *weights;
     int tile; /* rows whose logits are there at a time */
     struct wanted gathered;
-    struct matrix logits;   /* [tile, own vocabulary] */
-    float *slice;           /* [own vocabulary] one row of them, host memory */
-    int32_t *targets;       /* [max_rows] of the batch */
-    int32_t *rows;          /* [max_rows] that have a target */
-    unsigned char *message; /* [tile, row_bytes of this rank] */
-    size_t *row_bytes;      /* [P] what a row brings from each rank */
-    size_t *bytes;          /* [P] */
+    struct matrix logits;        /* [tile, own vocabulary] */
+    struct softmax_chunk *chunk; /* [tile, chunks of the own vocabulary] */
+    int32_t *column;             /* [tile] where in the own vocabulary a target lies, -1: elsewhere */
+    float *logit;                /* [tile] of it */
+    int32_t *targets;            /* [max_rows] of the batch */
+    int32_t *rows;               /* [max_rows] that have a target */
+    unsigned char *message;      /* [tile, row_bytes of this rank] */
+    size_t *row_bytes;           /* [P] what a row brings from each rank */
+    size_t *bytes;               /* [P] */
 };
 
 enum { SCORE_NONE = -1 }; /* the row has no target */

@@ -263,6 +263,36 @@ struct combine {
     int choices;
 };
 
+/* The soft-max over a vocabulary begins with its parts: of each row of logits, the sums of so many columns
+ * each (the last one may have fewer). Chunk c of a row begins at column c * SOFTMAX_CHUNK, so wherever ranks
+ * cut the vocabulary between chunks, a chunk has the same bits. */
+enum { SOFTMAX_CHUNK = 32 };
+
+struct softmax_chunk {
+    double most; /* the largest logit that is a number; -inf: none, or nothing larger */
+    double sum;  /* of exp(logit - most); 0 when most is -inf, NaN when a logit is NaN or most is inf */
+};
+
+struct softmax_chunks {
+    struct matrix logits;  /* [T, N] */
+    const int32_t *column; /* [T] host memory: a column whose logit is wanted beside the sums, -1: none */
+    struct softmax_chunk *chunk; /* [T, softmax_chunk_count(N)] out, host memory */
+    float *logit;                /* [T] out, host memory; 0 where none is wanted */
+};
+
+static inline int softmax_chunk_count(int columns)
+{
+    return columns / SOFTMAX_CHUNK + (columns % SOFTMAX_CHUNK != 0);
+}
+
+static inline enum status softmax_check(const struct softmax_chunks *s)
+{
+    for (int t = 0; t < s->logits.rows; t++)
+        if (s->column[t] < -1 || s->column[t] >= s->logits.columns)
+            return FAIL(STATUS_BUG, "column %d of %d logits is wanted", s->column[t], s->logits.columns);
+    return STATUS_OK;
+}
+
 /* A sequence whose next tokens are looked up in what it is so far. */
 enum { DRAFT_ADDED_MOST = 28, DRAFT_TOKENS_MOST = 16 };
 
@@ -494,6 +524,8 @@ struct kernels {
      * columns [T, keep] in host memory. keep <= N. NaN counts as the smallest. */
     enum status (*candidates)(struct kernels *k, struct matrix logits, int keep, float *values,
                               int32_t *columns);
+
+    enum status (*softmax)(struct kernels *k, const struct softmax_chunks *s);
 
     enum status (*draft)(struct kernels *k, const struct draft *d);
 

@@ -285,6 +285,10 @@ MUTANTS = (
     ("places_all_of_one_rank", "ranks", "balance", "engine/weights_node.c", "n->share->part[n->member[index]]", "n->share->part[n->member[index / 2]]"),
     ("rooms_of_the_start", "ranks", "balance", "engine/migrate.c", "    find_rooms(m);\n    return STATUS_OK;\n}\n\nenum status migrate_commit", "    return STATUS_OK;\n}\n\nenum status migrate_commit"),
     # drafts: which are proposed, and which are accepted
+    ("softmax_of_less_than_a_warp", "hostgpu", "kernels", "cuda_softmax.cu", "for (int o = 16; o > 0; o >>= 1)\n        sum", "for (int o = 8; o > 0; o >>= 1)\n        sum"),
+    ("softmax_past_the_row", "hostgpu", "kernels", "cuda_softmax.cu", "at < logits.columns ? row[at] : -INFINITY", "row[at]"),
+    ("softmax_loses_what_is_no_number", "hostgpu", "kernels", "cuda_softmax.cu", "x != x ? x : most", "x != x ? 0.0f : most"),
+    ("softmax_logit_of_the_first_row", "hostgpu", "kernels", "cuda_softmax.cu", "0.0f : row[column", "0.0f : logits.data[column"),
     ("draft_of_the_last_place", "hostgpu", "kernels", "cuda_draft.cu", "a.end < b.end", "a.end > b.end"),
     ("draft_begins_too_late", "hostgpu", "kernels", "cuda_draft.cu", "history[best.end + thread]", "history[best.end + 1 + thread]"),
     ("draft_of_short_ones", "hostgpu", "kernels", "cuda_draft.cu", "best.tokens < d.shortest", "best.tokens < 1"),

@@ -3,6 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "engine/logsum.h"
 
+#include "kernels/reference/reference_softmax.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,20 +31,25 @@ static void fill(int count)
         logits[i] = (float)below(200000) * 2e-4F - 20.0F;
 }
 
-static int chunks_of(int count)
+static void push_logits(struct logsum *s, const float *values, int count)
 {
-    return (count + LOGSUM_IDS - 1) / LOGSUM_IDS;
+    for (int i = 0; i < count; i += SOFTMAX_CHUNK) {
+        struct softmax_chunk c =
+            reference_softmax_chunk(values + i, count - i < SOFTMAX_CHUNK ? count - i : SOFTMAX_CHUNK);
+
+        logsum_push(s, 0, (struct logsum_node){.most = c.most, .sum = c.sum});
+    }
 }
 
 /* The sum over chunks first ... end - 1 of `count` ids, handed over node by node as between ranks. */
 static void hand_over(struct logsum *whole, int first, int end, int count)
 {
     struct logsum part;
-    int ids = (end * LOGSUM_IDS < count ? end * LOGSUM_IDS : count) - first * LOGSUM_IDS;
+    int ids = (end * SOFTMAX_CHUNK < count ? end * SOFTMAX_CHUNK : count) - first * SOFTMAX_CHUNK;
     int at = first;
 
     logsum_start(&part, first);
-    logsum_logits(&part, logits + (ptrdiff_t)first * LOGSUM_IDS, ids);
+    push_logits(&part, logits + (ptrdiff_t)first * SOFTMAX_CHUNK, ids);
     assert_int_equal(part.next, end);
     assert_int_equal(part.count, logsum_nodes(first, end));
     for (int i = 0; i < part.count; i++) {
@@ -58,14 +65,14 @@ static double in_one(int count)
     struct logsum s;
 
     logsum_start(&s, 0);
-    logsum_logits(&s, logits, count);
+    push_logits(&s, logits, count);
     return logsum_value(&s);
 }
 
 /* Cut into up to PARTS ranges at random places, empty ones among them. */
 static double in_parts(int count)
 {
-    int chunks = chunks_of(count);
+    int chunks = softmax_chunk_count(count);
     struct logsum whole;
     int first = 0;
 

@@ -295,7 +295,7 @@ static void check_combine(struct kernels *reference, struct kernels *k)
                     2.0 * (choices + 2) * U * (choices + 2));
 }
 
-/* -- route, candidates
+/* -- route, candidates, softmax
  * ------------------------------------------------------------------------------------------------ */
 
 /* Logits with what makes choosing hard: ties, infinities, NaN. Sets *plain when there are only finite
@@ -440,6 +440,41 @@ static void check_candidates(struct kernels *reference, struct kernels *k)
     }
 }
 
+static void check_softmax(struct kernels *reference, struct kernels *k)
+{
+    int rows = draw_rows(), columns = agree_width(3000), count = softmax_chunk_count(columns);
+    bool plain;
+    float *logits = draw_logits(rows, columns, &plain);
+    int32_t *column = agree_take((size_t)rows, sizeof *column);
+    struct softmax_chunk *chunk[2];
+    float *logit[2];
+
+    agree_shape("[%d, %d]", rows, columns);
+    for (int t = 0; t < rows; t++)
+        column[t] = agree_between(-1, columns - 1);
+    for (int i = 0; i < 2; i++) {
+        struct kernels *backend = i == 0 ? reference : k;
+        struct framed l = agree_framed(backend, rows, columns, logits);
+
+        chunk[i] = agree_take((size_t)rows * (size_t)count, sizeof *chunk[i]);
+        logit[i] = agree_rows(1, rows);
+        agree_ok(backend, "softmax",
+                 backend->softmax(
+                     backend, &(struct softmax_chunks){
+                                  .logits = l.view, .column = column, .chunk = chunk[i], .logit = logit[i]}));
+        agree_content(backend, &l);
+    }
+    agree_same(k, "a wanted logit", 0, logit[1], logit[0], rows);
+    for (int i = 0; i < rows * count; i++) {
+        struct softmax_chunk got = chunk[1][i], want = chunk[0][i];
+
+        agree_close(k, "the largest of a chunk", i / count, i % count, (float)got.most, (float)want.most,
+                    0.0);
+        agree_close(k, "a sum of exponentials", i / count, i % count, (float)got.sum, (float)want.sum,
+                    (FUNCTION + 2.0 * SOFTMAX_CHUNK * U) * want.sum);
+    }
+}
+
 /* -- refusals
  * ---------------------------------------------------------------------------------------------------------
  */
@@ -492,6 +527,8 @@ static void check_refusals(struct kernels *reference, struct kernels *k)
                                       .counts = expert}),
             STATUS_BUG);
     refuses(k, "candidates", k->candidates(k, a, 6, weight, expert), STATUS_BUG);
+    refuses(k, "softmax", k->softmax(k, &(struct softmax_chunks){.logits = c, .column = (int32_t[]){4, 5}}),
+            STATUS_BUG);
     refuses(k, "draft", k->draft(k, &(struct draft){.shortest = 3, .longest = 2}), STATUS_BUG);
 }
 
@@ -515,6 +552,7 @@ const struct agree_check agree_kernels_checks[] = {
     AGREES(route, 30, "agrees with the reference"),
     AGREES(groups, 15, "agrees with the reference"),
     AGREES(candidates, 24, "agrees with the reference"),
+    AGREES(softmax, 24, "agrees with the reference"),
     {.entry = "deal",
      .promise = "agrees with the reference, and every row has one place",
      .rounds = 30,

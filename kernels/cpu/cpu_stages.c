@@ -3,18 +3,21 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cpu/cpu_stages.h"
 
+#include "engine/base/range.h"
 #include "kernels/cpu/cpu_attend.h"
 #include "kernels/cpu/cpu_weight.h"
 #include "kernels/deal.h"
 #include "kernels/reference/reference_rows.h"
+#include "kernels/reference/reference_softmax.h"
 
 /* Rough prices on one processor; they decide whether others are called and never what comes out. */
 enum {
-    CALL_PICOSECONDS = 3000000,    /* below this a stage is over before the others have begun */
-    TOKEN_PICOSECONDS = 150,       /* comparing a token with another */
-    NUMBER_PICOSECONDS = 300,      /* reading, turning and writing one number */
-    MULTIPLY_ADD_PICOSECONDS = 25, /* from the cache */
-    WEIGHT_PICOSECONDS = 125       /* reading one BF16 weight from memory */
+    CALL_PICOSECONDS = 3000000,      /* below this a stage is over before the others have begun */
+    EXPONENTIAL_PICOSECONDS = 10000, /* of the library, in double */
+    TOKEN_PICOSECONDS = 150,         /* comparing a token with another */
+    NUMBER_PICOSECONDS = 300,        /* reading, turning and writing one number */
+    MULTIPLY_ADD_PICOSECONDS = 25,   /* from the cache */
+    WEIGHT_PICOSECONDS = 125         /* reading one BF16 weight from memory */
 };
 
 static struct cpu *cpu_of(struct kernels *k)
@@ -297,6 +300,30 @@ static enum status candidates(struct kernels *k, struct matrix logits, int keep,
     return run(k, cpu_of(k)->stages->candidates, &job, numbers(logits));
 }
 
+/* Chunks of all rows, cut anywhere. Exponentials of the library, so the same on every path. */
+static void softmax_part(const void *job, int part, int parts)
+{
+    const struct softmax_chunks *s = job;
+    int count = softmax_chunk_count(s->logits.columns);
+    struct range range = range_share(s->logits.rows * count, parts, part);
+
+    for (int i = range.first; i < range.first + range.count; i++) {
+        int first = i % count * SOFTMAX_CHUNK, left = s->logits.columns - first;
+
+        s->chunk[i] =
+            reference_softmax_chunk(s->logits.data + (ptrdiff_t)(i / count) * s->logits.stride + first,
+                                    left < SOFTMAX_CHUNK ? left : SOFTMAX_CHUNK);
+    }
+}
+
+static enum status softmax(struct kernels *k, const struct softmax_chunks *s)
+{
+    TRY(softmax_check(s));
+    for (int t = 0; t < s->logits.rows; t++)
+        s->logit[t] = s->column[t] < 0 ? 0.0f : matrix_rows(s->logits, t, 1).data[s->column[t]];
+    return run(k, softmax_part, s, (int64_t)s->logits.rows * s->logits.columns * EXPONENTIAL_PICOSECONDS);
+}
+
 static enum status draft(struct kernels *k, const struct draft *d)
 {
     int64_t tokens = 0;
@@ -338,5 +365,6 @@ void cpu_stages_enter(struct kernels *table)
     table->join = join;
     table->combine = combine;
     table->candidates = candidates;
+    table->softmax = softmax;
     table->draft = draft;
 }

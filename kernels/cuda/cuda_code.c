@@ -5,9 +5,9 @@
 
 #include "kernels/cuda/cuda_launch.h"
 
-static cudaError_t (*const LOADS[])(void) = {cuda_attend_load, cuda_choose_load, cuda_deal_load,
-                                             cuda_draft_load,  cuda_lsa_load,    cuda_multiply_load,
-                                             cuda_planes_load, cuda_rows_load,   cuda_sum_load};
+static cudaError_t (*const LOADS[])(void) = {
+    cuda_attend_load,   cuda_choose_load, cuda_deal_load, cuda_draft_load,   cuda_lsa_load,
+    cuda_multiply_load, cuda_planes_load, cuda_rows_load, cuda_softmax_load, cuda_sum_load};
 
 enum status cuda_code_load(int device)
 {

@@ -3,8 +3,12 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "kernels/cuda/cuda_entries.h"
 
+#include "engine/base/range.h"
 #include "kernels/cuda/cuda_plan.h"
 #include "kernels/deal.h"
+
+/* What the sums of a row's chunks may take of the ring at a time, so that their columns stay beside them. */
+enum { SOFTMAX_BYTES = CUDA_PLAN_RING_BYTES / 4 };
 
 static cudaStream_t stream_of(struct kernels *k)
 {
@@ -457,6 +461,41 @@ static enum status candidates(struct kernels *k, struct matrix logits, int keep,
     return cuda_device_bring(d, columns, (int32_t *)room + count, count * sizeof *columns);
 }
 
+/* So many rows that what comes back fits into the ring beside their columns. */
+static enum status softmax_rows(struct cuda_device *d, const struct softmax_chunks *s, struct range rows)
+{
+    size_t count = (size_t)rows.count, chunks = count * (size_t)softmax_chunk_count(s->logits.columns);
+    size_t bytes = chunks * sizeof *s->chunk;
+    const void *column;
+    void *room;
+    float *logit;
+
+    TRY(cuda_device_send(d, s->column + rows.first, count * sizeof *s->column, &column));
+    TRY(cuda_device_room(d, bytes + count * sizeof *logit, &room));
+    logit = (float *)((char *)room + bytes);
+    CUDA_TRY(
+        cuda_softmax_chunks(matrix_rows(s->logits, rows.first, rows.count), column, room, logit, d->stream));
+    TRY(cuda_device_bring(d, s->chunk + (size_t)rows.first * softmax_chunk_count(s->logits.columns), room,
+                          bytes));
+    return cuda_device_bring(d, s->logit + rows.first, logit, count * sizeof *logit);
+}
+
+static enum status softmax(struct kernels *k, const struct softmax_chunks *s)
+{
+    size_t row_bytes = (size_t)softmax_chunk_count(s->logits.columns) * sizeof *s->chunk + sizeof *s->logit;
+    int most = (int)(SOFTMAX_BYTES / row_bytes);
+
+    TRY(softmax_check(s));
+    if (most == 0)
+        return FAIL(STATUS_BUG, "sums of %d logits take more than %d bytes", s->logits.columns,
+                    SOFTMAX_BYTES);
+    for (struct range rows = {0}; rows.first < s->logits.rows; rows.first += rows.count) {
+        rows.count = s->logits.rows - rows.first < most ? s->logits.rows - rows.first : most;
+        TRY(softmax_rows(&cuda_entries_of(k)->device, s, rows));
+    }
+    return STATUS_OK;
+}
+
 static enum status draft(struct kernels *k, const struct draft *draft)
 {
     struct cuda_device *d = &cuda_entries_of(k)->device;
@@ -495,5 +534,6 @@ void cuda_entries_enter(struct kernels *k)
     k->join = join;
     k->combine = combine;
     k->candidates = candidates;
+    k->softmax = softmax;
     k->draft = draft;
 }

@@ -25,6 +25,7 @@ cudaError_t cuda_lsa_load(void);
 cudaError_t cuda_multiply_load(void);
 cudaError_t cuda_planes_load(void);
 cudaError_t cuda_rows_load(void);
+cudaError_t cuda_softmax_load(void);
 cudaError_t cuda_sum_load(void);
 
 /* A weight [rows, columns]. In bf16 each row is padded with zeros to `stride` elements, and a source of more
@@ -91,6 +92,13 @@ cudaError_t cuda_deal_group(struct matrix arrivals, int width, int slots, int32_
 /* d->sequences and d->found are not looked at: they are on the host. */
 cudaError_t cuda_draft_look(const struct draft *d, const struct draft_sequence *sequences, int32_t *found,
                             cudaStream_t s);
+
+/* -- cuda_softmax.cu ---------------------------------------------------------------------------------------
+ */
+
+/* column, chunk and logit on the device; logits.rows <= 65535. */
+cudaError_t cuda_softmax_chunks(struct matrix logits, const int32_t *column, struct softmax_chunk *chunk,
+                                float *logit, cudaStream_t s);
 
 /* -- cuda_lsa.cu -------------------------------------------------------------------------------------------
  */

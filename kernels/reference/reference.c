@@ -10,6 +10,7 @@
 #include "kernels/reference/reference_draft.h"
 #include "kernels/reference/reference_multiply.h"
 #include "kernels/reference/reference_rows.h"
+#include "kernels/reference/reference_softmax.h"
 #include "kernels/reference/reference_weight.h"
 
 /* Its lower precision is no faster: it defines what comes out, and stands for a processor whose lower
@@ -111,6 +112,7 @@ enum status reference_open(struct kernels **out)
         .join = reference_rows_join,
         .combine = reference_rows_combine,
         .candidates = reference_choose_candidates,
+        .softmax = reference_softmax,
         .draft = reference_draft,
         .close = close_all,
     };

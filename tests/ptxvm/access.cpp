@@ -219,7 +219,7 @@ struct type {
 static const type types[] = {{"b8", 1, false},  {"u8", 1, false},  {"s8", 1, true},   {"b16", 2, false},
                              {"u16", 2, false}, {"s16", 2, true},  {"b32", 4, false}, {"u32", 4, false},
                              {"s32", 4, true},  {"f32", 4, false}, {"b64", 8, false}, {"u64", 8, false},
-                             {"s64", 8, true}};
+                             {"f64", 8, false}, {"s64", 8, true}};
 
 struct place {
     const char *name;
@@ -294,7 +294,7 @@ static void register_updates(void)
     for (const type &t : types) {
         std::string name = t.name;
 
-        if (t.bytes < 4)
+        if (t.bytes < 4 || name == "f64") /* no kernel adds doubles so */
             continue;
         if (name == "f32") {
             register_update<ATOMIC_FLOAT_ADD>("add", t);

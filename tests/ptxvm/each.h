@@ -13,8 +13,8 @@ template <class T> using ptx_cell = std::conditional_t<sizeof(T) == 8, uint64_t,
 /* A cell as a number; narrow ones are the lower bits of 32. */
 template <class T> static inline T ptx_get(ptx_cell<T> cell)
 {
-    if constexpr (std::is_same_v<T, float>) {
-        float value;
+    if constexpr (std::is_floating_point_v<T>) {
+        T value;
         memcpy(&value, &cell, sizeof value);
         return value;
     } else if constexpr (std::is_same_v<T, bool>) {
@@ -26,8 +26,8 @@ template <class T> static inline T ptx_get(ptx_cell<T> cell)
 
 template <class T> static inline ptx_cell<T> ptx_put(T value)
 {
-    if constexpr (std::is_same_v<T, float>) {
-        uint32_t cell;
+    if constexpr (std::is_floating_point_v<T>) {
+        ptx_cell<T> cell;
         memcpy(&cell, &value, sizeof cell);
         return cell;
     } else {

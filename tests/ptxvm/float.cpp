@@ -138,6 +138,7 @@ void ptx_float_register(void)
     convert<int32_t>("s32");
     convert<uint64_t>("u64");
     convert<int64_t>("s64");
+    ptx_each<double, float>("cvt.f64.f32", [](float a) { return (double)a; });
     ptx_each<float, float>("cvt.sat.f32.f32", [](float a) { return a > 1.0f ? 1.0f : a > 0.0f ? a : 0.0f; });
     ptx_each<float, float>("cvt.rmi.f32.f32", [](float a) { return floorf(a); });
     ptx_each<float, float>("cvt.rpi.f32.f32", [](float a) { return ceilf(a); });
