@@ -334,7 +334,7 @@ static bool ordered(const float *logits, const float *bias, int experts, int gro
     for (int e = 0; e < experts; e++)
         scores[e] = 1.0 / (1.0 + exp(-(double)logits[e])) + (double)bias[e];
     for (int g = 0; g < groups; g++) {
-        double first = -INFINITY, second = -INFINITY;
+        double first = -HUGE_VAL, second = -HUGE_VAL;
 
         for (int e = g * experts / groups; e < (g + 1) * experts / groups; e++) {
             second = fmax(second, fmin(first, scores[e]));
