@@ -16,7 +16,7 @@ static const float FRAME = 12345.5f;
 static const float RUBBISH = -777.25f;
 
 static unsigned long long seed;
-static int most_rounds;
+static int most_rounds, this_round;
 static uint64_t state;
 static bool on_device;
 static struct arena host;
@@ -97,6 +97,11 @@ double agree_split(void)
     return on_device ? 0x3p-16 : 0.0; /* of each factor, and the product of what is left of both */
 }
 
+int agree_round(void)
+{
+    return this_round;
+}
+
 int agree_head_width(int most)
 {
     return on_device ? 16 * agree_between(1, (most + 15) / 16) : agree_width(most);
@@ -142,7 +147,7 @@ static enum status run_rounds(const struct agree_check *check, struct kernels *r
 {
     int rounds = check->rounds < most_rounds ? check->rounds : most_rounds;
 
-    for (int round = first; round < rounds; round += step)
+    for (this_round = first; this_round < rounds; this_round += step)
         TRY(run_round(check, reference, k));
     return STATUS_OK;
 }

@@ -55,6 +55,9 @@ void agree_shape(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Two whole numbers are equal; `what` says which. */
 void agree_number(struct kernels *k, const char *what, long long got, long long want);
 
+/* Which round of the check this is, from 0: for what must come in every run, whatever is drawn. */
+int agree_round(void);
+
 int agree_between(int low, int high); /* both included */
 float agree_uniform(void);            /* -1 ... 1 */
 bool agree_chance(int percent);

@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SEQUENCES = 4, HEADS = 8 };
+enum { SEQUENCES = 4, HEADS = 8, SIZES = 5 /* of heads, from 16 numbers on, each twice the one before */ };
 
 /* Sequences whose first rows are in the cache before the step that is tested. */
 struct story {
@@ -44,16 +44,23 @@ static float *random_bf16_rows(int rows, int columns, float size)
     return content;
 }
 
+static int draw_width(bool is_long)
+{
+    bool is_wide = !is_long && agree_chance(25);
+
+    if (agree_chance(40))
+        return 16 * agree_between(1, is_long ? 2 : is_wide ? 16 : 8);
+    return agree_head_width(70);
+}
+
+/* Of the first rounds each has heads of another size, for which a device has a kernel of its own. */
 static struct story draw_story(void)
 {
-    bool is_long = agree_chance(15), is_wide = !is_long && agree_chance(25);
+    bool sized = agree_round() < SIZES, is_long = !sized && agree_chance(15);
     struct story story = {.sequences = agree_between(1, SEQUENCES),
                           .heads = agree_between(1, HEADS),
                           .kv_heads = agree_between(1, 3),
-                          .width = agree_chance(40) ? 16 * agree_between(1, is_long   ? 2
-                                                                            : is_wide ? 16
-                                                                                      : 8)
-                                                    : agree_head_width(70),
+                          .width = sized ? 16 << agree_round() : draw_width(is_long),
                           .mask = (enum mask_kind)agree_between(MASK_FULL, MASK_WINDOW),
                           .mask_size = agree_between(1, is_long ? 700 : 50)};
 

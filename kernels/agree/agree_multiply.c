@@ -231,9 +231,10 @@ static void multiply_experts(struct kernels *reference, struct kernels *k, int r
 
 static void check_experts(struct kernels *reference, struct kernels *k)
 {
+    bool first = agree_round() == 0; /* has an expert whose rows any library would be given */
     struct expert_shape shape = {.width = agree_width(120),
                                  .inner = agree_width(90),
-                                 .slots = agree_between(1, 6),
+                                 .slots = first ? 1 : agree_between(1, 6),
                                  .lower = k->lower_speed > 0 && agree_chance(40)};
     bool wide = shape.lower && agree_split() == 0.0 &&
                 agree_chance(60); /* so that a sum is put down on the way, and threads share rows */
@@ -242,8 +243,8 @@ static void check_experts(struct kernels *reference, struct kernels *k)
         shape.width = agree_between(1025, 1300);
         shape.inner = agree_between(120, 200);
     }
-    multiply_experts(reference, k, wide || agree_chance(25) ? agree_between(100, 200) : draw_rows(), shape,
-                     wide);
+    multiply_experts(reference, k, wide || first || agree_chance(25) ? agree_between(100, 200) : draw_rows(),
+                     shape, wide || first);
 }
 
 /* More numbers than a device has room for beside the rows, so that it works in turns. */

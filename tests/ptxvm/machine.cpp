@@ -11,10 +11,11 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <set>
 
-enum { SLICE = 2000 };
+enum { SLICE = 2000, EXIT_NOT_RUN = 98 };
 
 void ptx_fail(const ptx_warp &w, const ptx_instruction &i, int lane, const char *format, ...)
 {
@@ -173,19 +174,36 @@ static std::vector<std::unique_ptr<module>> &modules(void)
     return *all;
 }
 
-/* What was run, and of the files that were used what was not, said at the end. */
+/* PTXVM_ELSEWHERE: kernels that other tests run. */
+static bool elsewhere(const char *names, const std::string &name)
+{
+    return (" " + std::string(names) + " ").find(" " + name + " ") != std::string::npos;
+}
+
+/* What was run, and of the files that were used what was not, said at the end: where PTXVM_ELSEWHERE is
+ * given, any other is a failure. */
 static struct totals {
     unsigned long long instructions, blocks;
     std::set<const ptx_kernel *> kernels;
     ~totals()
     {
+        const char *others = getenv("PTXVM_ELSEWHERE");
+        bool whole = true;
+
         printf("ptxvm: %zu kernels in %llu blocks, %llu instructions of warps; not run:", kernels.size(),
                blocks, instructions);
         for (const auto &m : modules())
             for (const auto &k : m->kernels)
-                if (kernels.count(k.get()) == 0)
+                if (kernels.count(k.get()) == 0) {
                     printf(" %s", k->name.c_str());
+                    whole = whole && (!others || elsewhere(others, k->name));
+                }
         printf("\n");
+        if (!whole) {
+            printf("ptxvm: kernels were not run that PTXVM_ELSEWHERE does not name\n");
+            fflush(stdout);
+            _exit(EXIT_NOT_RUN);
+        }
     }
 } totals;
 
