@@ -128,7 +128,7 @@ MUTANTS = (
     ("far_rows_stay_together", "recorded", "recorded", "cuda_spans.c", "    for (; rows > 1; rows--)", "    for (; rows > TILE; rows--)"),
     ("newest_recording_gives_way", "recorded", "recorded", "cuda_record.c",
      "        if (r->graph[i].used < oldest->used)", "        if (r->graph[i].used > oldest->used)"),
-    ("layers_that_failed_are_run", "recorded", "recorded", "cuda_record.c", "    if (g && layers == STATUS_OK && error", "    if (g && error"),
+    ("layers_that_failed_are_run", "recorded", "recorded", "cuda_record.c", "    if (layers == STATUS_OK && error == cudaSuccess) {", "    if (error == cudaSuccess) {"),
     ("key_without_rows", "unit", "recorder", "engine/recorder.c", "        r->key[group + 2] = rows;", "        r->key[group + 2] = group;"),
     ("key_of_the_own_group", "unit", "recorder", "engine/recorder.c",
      "        int rows = batch_group_rows(b, group).count;", "        int rows = batch_group_rows(b, s->grid->my_group).count;"),
