@@ -13,6 +13,7 @@
 #include <string.h>
 
 enum { SEQUENCES = 4, HEADS = 8, SIZES = 5 /* of heads, from 16 numbers on, each twice the one before */ };
+enum { SPREAD = 300 /* positions: more than a block of a device looks at */ };
 
 /* Sequences whose first rows are in the cache before the step that is tested. */
 struct story {
@@ -53,15 +54,16 @@ static int draw_width(bool is_long)
     return agree_head_width(70);
 }
 
-/* Of the first rounds each has heads of another size, for which a device has a kernel of its own. */
+/* Of the first rounds each has heads of another size, for which a device has a kernel of its own; in the
+ * first one row sees more positions than a device gives to one block, in every run. */
 static struct story draw_story(void)
 {
-    bool sized = agree_round() < SIZES, is_long = !sized && agree_chance(15);
+    bool sized = agree_round() < SIZES, spread = agree_round() == 0, is_long = !sized && agree_chance(15);
     struct story story = {.sequences = agree_between(1, SEQUENCES),
                           .heads = agree_between(1, HEADS),
                           .kv_heads = agree_between(1, 3),
                           .width = sized ? 16 << agree_round() : draw_width(is_long),
-                          .mask = (enum mask_kind)agree_between(MASK_FULL, MASK_WINDOW),
+                          .mask = spread ? MASK_FULL : (enum mask_kind)agree_between(MASK_FULL, MASK_WINDOW),
                           .mask_size = agree_between(1, is_long ? 700 : 50)};
 
     story.scale = 1.0f / sqrtf((float)story.width);
@@ -69,7 +71,9 @@ static struct story draw_story(void)
         story.kv_of[h] = agree_between(0, story.kv_heads - 1);
     for (int s = 0; s < story.sequences; s++) {
         int rows = story.rows[s] = agree_between(1, agree_chance(30) ? 60 : 12);
-        int before = story.before[s] = agree_chance(20) ? 0 : agree_between(0, is_long ? 1400 : 70);
+        int before = story.before[s] = spread && s == 0   ? agree_between(SPREAD, 2 * SPREAD)
+                                       : agree_chance(20) ? 0
+                                                          : agree_between(0, is_long ? 1400 : 70);
 
         story.queries[s] = random_bf16_rows(rows, story.heads * story.width, 3.0f);
         story.keys[s] = random_bf16_rows(before + rows, story.kv_heads * story.width, 1.0f);

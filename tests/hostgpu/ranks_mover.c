@@ -139,14 +139,16 @@ static void exchange_rows(void)
     assert_ok(rows->exchange(rows, source, bytes, &there));
 }
 
-/* The device writes what is sent just before, still reads what lies in the targets, exchanges rows meanwhile,
- * and reads what came just after; the host waits for none of it. */
+/* The device writes what is sent just before, still reads what lies in the targets, exchanges rows before or
+ * after, and reads what came just after; the host waits for none of it. Exchanges run in the host's order, so
+ * rows after what moves are behind it whether or not `join` is right. */
 static void a_round(int round)
 {
     static unsigned char before[SIZE], outgoing[SIZE];
     struct mover_piece pieces[PIECES];
     uint64_t sent[SUMS], held[SUMS];
     int count, parts = 1 + (int)draw(2);
+    bool rows_first = draw(2);
     int64_t waits = device->waits;
 
     memcpy(before, lies, SIZE);
@@ -155,11 +157,14 @@ static void a_round(int round)
     count = draw_pieces(pieces);
     assert_ok(device->copy(device, kept, target, SIZE));
     assert_ok(device->upload(device, source, outgoing, SIZE));
+    if (rows_first)
+        exchange_rows();
     assert_ok(mover->begin(mover));
     for (int part = 0; part < parts; part++)
         assert_ok(mover->send(mover, pieces + count * part / parts,
                               count * (part + 1) / parts - count * part / parts));
-    exchange_rows();
+    if (!rows_first)
+        exchange_rows();
     assert_ok(mover->join(mover));
     assert_ok(device->copy(device, came, target, SIZE));
     assert_true(device->waits == waits);
