@@ -266,6 +266,7 @@ MUTANTS = (
     ("unequal_experts_change_places", "whole", "unequal", "engine/migrate.c", "if (m->slot.alike) {", "if (m->slot.down > 0) {"),
     ("unequal_experts_settle_in_part", "whole", "unequal", "engine/migrate.c",
      "l->down[local].data, room->down.data, l->down_bytes", "l->down[local].data, room->down.data, m->slot.down / 8"),
+    ("half_of_an_expert_settles", "whole", "demo", "engine/migrate.c", "        swap(&l->gate_up[local].data, &room->gate_up.data);\n", ""),
     # experts that arrive damaged
     ("damaged_expert_is_used", "ranks", "balance", "engine/migrate.c",
      "if (!equal[i] && m->carried[i])", "if (!equal[i] && m->carried[i] && m->moves[i].expert > 40)"),
