@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,20 +26,31 @@ enum { LINE_BYTES = 2048, TEXT_BYTES = 1024, PLACE_BYTES = 96, NAMED_RANKS = 8 }
  * first. */
 static const int64_t FORWARD_NANOSECONDS = 200000000;
 
+/* Slurm sends two at a job's time limit, some milliseconds apart: what comes so soon after the first one is
+ * meant as one with it. */
+static const int64_t SAME_NANOSECONDS = 1000000000;
+
 static volatile sig_atomic_t stop_asked;
+static _Atomic int64_t stop_time; /* of the first one; 0: none came */
 
 static void note_stop(int number)
 {
-    (void)number;
-    stop_asked = 1;
+    int64_t now = clock_now(), first = 0;
+
+    if (atomic_compare_exchange_strong(&stop_time, &first, now)) {
+        stop_asked = 1;
+    } else if (now - first >= SAME_NANOSECONDS) {
+        signal(number, SIG_DFL);
+        raise(number); /* comes when this returns */
+    }
 }
 
 /* A write to a reader that has gone is an error of the write; the first SIGTERM asks for an orderly end, and
- * ends a blocking read (no SA_RESTART); the second one ends the process. */
+ * ends a blocking read (no SA_RESTART); one that comes later ends the process. */
 static void set_signals(void)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
-    struct sigaction note = {.sa_handler = note_stop, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction note = {.sa_handler = note_stop};
 
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGTERM, &note, NULL);

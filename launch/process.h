@@ -32,7 +32,8 @@ struct process {
     int node_size;
     int node_most; /* ranks on the fullest node */
     int answers; /* rank 0: the descriptor that was stdout; others: -1. Descriptor 1 is stderr from here on */
-    const volatile sig_atomic_t *stop; /* becomes 1 with the first SIGTERM; the second one ends the process */
+    const volatile sig_atomic_t
+        *stop; /* becomes 1 with the first SIGTERM; one a second later ends the process */
     MPI_Comm node_comm;
     bool running; /* MPI runs: the functions below may be called */
     bool ours;    /* process_open started it, so process_end ends it */
