@@ -176,8 +176,10 @@ static enum status refuse(const struct table *t, const struct devices_match_seen
                     r, other, rank[r].device[0].bus);
     return FAIL(
         STATUS_UNAVAILABLE,
-        "this machine shows %d GPU%s to its %d rank%s and each needs one of its own%s; start fewer ranks",
-        t->devices - t->old, t->devices - t->old == 1 ? "" : "s", t->ranks, t->ranks == 1 ? "" : "s", old);
+        "this machine shows %d GPU%s to its %d rank%s and each needs one of its own%s; start fewer ranks, "
+        "or show them more (CUDA_VISIBLE_DEVICES; Slurm: --gpus-per-node=%d)",
+        t->devices - t->old, t->devices - t->old == 1 ? "" : "s", t->ranks, t->ranks == 1 ? "" : "s", old,
+        t->ranks);
 }
 
 enum status devices_match(const struct devices_match_seen *rank, int ranks, int least, struct arena *arena,

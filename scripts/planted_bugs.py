@@ -347,6 +347,7 @@ MUTANTS = (
      "        if (team->member[m])\n            ncclCommAbort", "        if (team->member[m] && m != COMM_NCCL_TEAM_NODE)\n            ncclCommAbort"),
     ("nccl_communicators_without_order", "exchange", "mover", "comm/comm_nccl_team.c", "    config.splitShare = 1;", "    config.splitShare = 0;"),
     ("nccl_settings_not_looked_at", "whole", "nccl", "launch/session.c", "options_nccl_check()", "STATUS_OK"),
+    ("device_by_number_of_the_node", "whole", "devices", "launch/devices_match.c", "t->own[at] = i;", "t->own[at] = d;"),
     ("nccl_recording_not_broken_off", "exchange", "stores", "cuda_record.c", "    break_off(r);\n", "    (void)break_off;\n"),
     ("nccl_no_window_is_one", "module", "lsa", "comm/comm_nccl_lsa.c", "    TRY(agree(l, check_window(l)));", "    (void)check_window;"),
     ("nccl_errors_not_heard", "module", "faults", "comm/comm_nccl_team.c", "        else if (state != ncclSuccess)\n", "        else if (state > ncclInProgress)\n"),

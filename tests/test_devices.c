@@ -168,6 +168,19 @@ static void fewer_devices_than_ranks_are_refused(void **state)
     refuses(3, "this machine shows 2 GPUs to its 3 ranks and each needs one of its own; start fewer ranks");
 }
 
+/* Slurm starts one task on a node for an mpirun within a job, and --gpus-per-task=1 is for that task: all
+ * ranks of the node see what it was given. */
+static void one_device_shown_to_all_ranks_is_refused_with_the_way_to_more(void **state)
+{
+    (void)state;
+    for (int r = 0; r < 2; r++)
+        sees(r, BUSES[2], 0);
+    refuses(
+        2,
+        "this machine shows 1 GPU to its 2 ranks and each needs one of its own; start fewer ranks, or show "
+        "them more (CUDA_VISIBLE_DEVICES; Slurm: --gpus-per-node=2)");
+}
+
 static void old_devices_are_left_alone(void **state)
 {
     (void)state;
@@ -251,6 +264,7 @@ int main(void)
         cmocka_unit_test_setup(ranks_that_see_one_device_each_take_it, fresh),
         cmocka_unit_test_setup(one_device_given_to_two_ranks_is_refused, fresh),
         cmocka_unit_test_setup(fewer_devices_than_ranks_are_refused, fresh),
+        cmocka_unit_test_setup(one_device_shown_to_all_ranks_is_refused_with_the_way_to_more, fresh),
         cmocka_unit_test_setup(old_devices_are_left_alone, fresh),
         cmocka_unit_test_setup(a_matching_is_the_first_of_the_best, fresh),
     };

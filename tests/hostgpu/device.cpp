@@ -55,12 +55,13 @@ static machine look(void)
         return m;
     }
     for (std::string rest = visible; !rest.empty() && m.count < MOST;) {
-        int device = atoi(rest.c_str());
+        char *end;
+        long device = strtol(rest.c_str(), &end, 10);
         size_t comma = rest.find(',');
 
-        if (device < 0 || device >= all)
+        if (end == rest.c_str() || (*end && *end != ',') || device < 0 || device >= all)
             break; /* as CUDA does: what comes behind is hidden too */
-        m.physical[m.count++] = device;
+        m.physical[m.count++] = (int)device;
         rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
     }
     return m;

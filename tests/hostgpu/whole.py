@@ -433,7 +433,7 @@ REFUSALS = (
     (1, {"HOSTGPU_DRIVER": "12040"}, "the NVIDIA driver is for CUDA 12.4, this program needs 13."),
     (1, {"HOSTGPU_READY": "0"}, "the GPUs are not ready (system not yet initialized); where they are joined by NVSwitch, nvidia-fabric"),
     (1, {"HOSTGPU_DEVICES": "0"}, "no GPU is visible (no CUDA-capable device is detected); CUDA_VISIBLE_DEVICES may hide some"),
-    (1, {"CUDA_VISIBLE_DEVICES": ""}, "no GPU is visible"),
+    (1, {"CUDA_VISIBLE_DEVICES": "NoDevFiles"}, "no GPU is visible"), # older versions of Slurm say so that a job has none
     (3, {"HOSTGPU_DEVICES": "2"}, "this machine shows 2 GPUs to its 3 ranks and each needs one of its own; start fewer ranks"),
     (2, {"HOSTGPU_DEVICES": "2", "HOSTGPU_CAPABILITY": "75,90"}, "(1 more is too old: compute capability 7.5, at least 8.0"),
     (1, {"HOSTGPU_NO_CODE": "1"}, "the kernels' code for GPU 0: no kernel image is available for execution on the device; build"),

@@ -3,7 +3,8 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 #
-#   law.sh BINARY nodes|slurm    from the root of the project; exit code 77 where nodes or Slurm cannot be had
+#   law.sh BINARY nodes|slurm        from the root of the project; exit code 77 where nodes or Slurm cannot be had
+#   law.sh BINARY devices MODULE     jobs with GPUs, which are emulated: MODULE is tests/hostgpu's for --cuda-module
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -154,11 +155,79 @@ over_slurm() {
     echo "  refused: four tasks without an MPI plug-in: $(grep -m 1 -i 'mpi' alone.err || true)"
 }
 
+# job_takes DEVICES WHAT OPTION...: a job of 2 x 2 ranks gives the bytes of one rank, and its first node those devices.
+job_takes() {
+    local devices=$1 what=$2 job state
+    shift 2
+    read -r job state < <(submit --output=found --error=found.err --nodes=2 --ntasks-per-node=2 "$@")
+    job_is_complete "$job" "$state"
+    same found "$what"
+    grep -q "local rank 0 takes $devices\$" found.err || {
+        grep takes found.err
+        echo "FAILED: $what: not $devices"
+        exit 1
+    }
+}
+
+# job_is_refused WORDS OPTION...: a job of 2 x 2 ranks ends with the code of what is not to be had, and those words.
+job_is_refused() {
+    local words=$1 job state
+    shift
+    read -r job state < <(submit --output=found --error=found.err --nodes=2 --ntasks-per-node=2 "$@")
+    if [ "$state" != FAILED ] || [ -s found ] || ! grep -q -- "$words" found.err ||
+        ! slurm scontrol show job "$job" | grep -q 'ExitCode=69:0'; then
+        cat found.err
+        echo "FAILED: not refused with '$words' ($state): $*"
+        exit 1
+    fi
+    echo "  refused: $words"
+}
+
+# Each rank takes a GPU that Slurm gave it, whatever way it was asked to bind.
+with_devices() {
+    local module i run=(generate --model "$root/tests/golden/llama4_b" --input jsonl --input-file "$work/rows" --no-stream --ordered --exact)
+    local few='each needs one of its own; start fewer ranks, or show them more (CUDA_VISIBLE_DEVICES; Slurm: --gpus-per-node=2)'
+    module=$(realpath "$1")
+    script=slurm.sh
+    "$here/slurm.sh" "$lab" up 2 8 4
+    mkdir -p "$work/folder/build"
+    cd "$work/folder"
+    ln -s "$binary" build/switchyard
+    for i in 1 2 3 4; do
+        echo "{\"id\": $i, \"prompt_token_ids\": [$((20 * i)), 3, 5, 7, 9, 11], \"max_tokens\": 3, \"temperature\": 0}"
+    done >"$work/rows"
+    run+=(--backend cuda --cuda-module "$module" --kv-cache-memory 4M)
+    "$binary" "${run[@]}" >"$work/wanted" 2>alone.err || {
+        cat alone.err
+        exit 1
+    }
+    set -- "$root/launch/slurm/switchyard.sbatch" "${run[@]}"
+
+    job_takes 'GPU 0 at 0000:01:00.0, 1 takes GPU 0 at 0000:02:00.0' 'one GPU for each task' --gpus-per-task=1 "$@"
+    job_takes 'GPU 0 at 0000:04:00.0, 1 takes GPU 0 at 0000:02:00.0' 'GPUs by a map' --gpus-per-node=4 --gpu-bind=map_gpu:3,1 "$@"
+    # What another job has is not there.
+    slurm sbatch --parsable --nodes=2 --gpus-per-node=1 --output=/dev/null --wrap 'exec sleep 600' >other
+    for ((i = 0; i < 1200; i++)); do
+        [ "$(slurm squeue -h -j "$(cat other)" -o %T)" != RUNNING ] || break
+        sleep 0.1
+    done
+    job_takes 'GPU 0 at 0000:02:00.0, 1 takes GPU 1 at 0000:03:00.0' 'GPUs for a node, beside another job' --gpus-per-node=2 "$@"
+    job_is_refused "$few" --gpus-per-node=2 --gpu-bind=single:2 "$@"
+    case $("$binary" --version) in
+    *MPICH*) return ;;
+    esac
+    # mpirun is one task on each other node, whose GPUs all ranks there see: so --gpus-per-task would be refused.
+    printf '#!/bin/bash\nexec mpirun.openmpi "$@"\n' >mpirun.sbatch
+    set -- "$PWD/mpirun.sbatch" "$binary" "${run[@]}"
+    job_takes 'GPU 0 at 0000:02:00.0, 1 takes GPU 1 at 0000:03:00.0' 'mpirun in a job' --gpus-per-node=2 "$@"
+}
+
 case $case in
 nodes) over_nodes ;;
 slurm) over_slurm ;;
+devices) with_devices "$3" ;;
 *)
-    echo "usage: law.sh BINARY nodes|slurm" >&2
+    echo "usage: law.sh BINARY nodes|slurm, or BINARY devices MODULE" >&2
     exit 1
     ;;
 esac

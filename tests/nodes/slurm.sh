@@ -3,7 +3,8 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 #
-#   slurm.sh DIR up COUNT [CPUS]   nodes, a controller on node 1, a daemon on every node; nodes claim CPUS processors (8)
+#   slurm.sh DIR up COUNT [CPUS [GPUS]]   nodes, a controller on node 1, a daemon on every node; nodes claim CPUS
+#                                  processors (8) and GPUS devices (0)
 #   slurm.sh DIR run COMMAND..     run a Slurm command (sbatch, srun, squeue ...) on node 1, in the current folder
 #   slurm.sh DIR down              end all of it; DIR stays
 #
@@ -27,7 +28,7 @@ nodes() {
 }
 
 configuration() {
-    local set=$1 count=$2 processors=$3 first=$4 i
+    local set=$1 processors=$2 gpus=$3 first=$4 has=
     cat <<CONF
 ClusterName=$set
 SlurmctldHost=$first
@@ -46,6 +47,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
@@ -55,14 +57,27 @@ KillWait=5
 SlurmctldTimeout=30
 SlurmdTimeout=30
 CONF
+    if [ "$gpus" -gt 0 ]; then
+        echo "GresTypes=gpu"
+        has=" Gres=gpu:$gpus"
+    fi
     while read -r address name; do
-        echo "NodeName=$name NodeAddr=$address CPUs=$processors RealMemory=1000 State=UNKNOWN"
+        echo "NodeName=$name NodeAddr=$address CPUs=$processors RealMemory=1000$has State=UNKNOWN"
     done <"$state/hosts"
     echo "PartitionName=all Nodes=ALL Default=YES MaxTime=60 State=UP OverSubscribe=YES"
 }
 
+# Devices are files that nobody opens: from the numbers of their names Slurm makes what it sets for a task. It takes no others
+# than character devices for that.
+devices() {
+    local i
+    [ "$1" -gt 0 ] || return 0
+    for ((i = 0; i < $1; i++)); do mknod "$state/slurm/gpu$i" c 1 3; done
+    echo "Name=gpu File=$state/slurm/gpu[0-$(($1 - 1))]" >"$state/gres.conf"
+}
+
 up() {
-    local count=$1 processors=${2:-8} name address number=0 i
+    local count=$1 processors=${2:-8} gpus=${3:-0} name address number=0 i
     for name in slurmctld slurmd srun sbatch; do
         command -v "$name" >/dev/null || {
             echo "skipped: Slurm ($name is not there)"
@@ -72,7 +87,8 @@ up() {
     nodes up "$count"
     mkdir -p "$state/slurm/state"
     read -r address name <"$state/hosts"
-    configuration "$(cat "$state/name")" "$count" "$processors" "$name($address)" >"$SLURM_CONF"
+    devices "$gpus"
+    configuration "$(cat "$state/name")" "$processors" "$gpus" "$name($address)" >"$SLURM_CONF"
     nodes exec 1 slurmctld -f "$SLURM_CONF" -i
     while read -r name; do
         number=$((number + 1))
@@ -98,7 +114,7 @@ down() {
         sleep 0.1
     done
     nodes down
-    rm -rf "$state/slurm" "$SLURM_CONF"
+    rm -rf "$state/slurm" "$SLURM_CONF" "$state/gres.conf"
 }
 
 case $action in
