@@ -84,6 +84,7 @@ enum status drive_finish(struct engine *e, const struct scheduler *s, struct sum
     summary->comm = e->grid.world->kind;
     summary->balance = &e->balance;
     summary->waits = model_waits(&e->model);
+    summary->result_waits = model_result_waits(&e->model);
     summary->decoded = e->model.recorder.steps;
     summary->halved = experts->halved;
     summary->halved_planned = experts->halved_planned;

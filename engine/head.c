@@ -42,6 +42,9 @@ enum status head_open(struct head *h, struct arena *arena, const struct config *
     h->message_floats = head_message_bytes(c) / sizeof(float);
     TRY(arena_take_array(arena, wanted, sizeof *h->wanted, "wanted rows", &h->wanted));
     TRY(arena_take_array(arena, wanted, sizeof *h->keep, "candidates of wanted rows", &h->keep));
+    TRY(arena_take_array(arena, wanted * HEAD_KEEP, sizeof *h->found, "candidates of a slice", &h->found));
+    TRY(arena_take_array(arena, wanted * HEAD_KEEP, sizeof *h->columns, "columns of candidates",
+                         &h->columns));
     TRY(arena_take_array(arena, h->message_floats, sizeof *h->message, "a message of logits", &h->message));
     TRY(arena_take_array(arena, (size_t)s->grid->ranks, sizeof *h->bytes, "sizes of messages", &h->bytes));
     TRY(arena_take_array(arena, (size_t)s->grid->ranks, sizeof *h->cursor, "cursors of sources", &h->cursor));
@@ -81,26 +84,70 @@ static enum status list_wanted(struct head *h, const struct batch *b, int *count
     return STATUS_OK;
 }
 
-/* This rank's part of wanted row i, at `out`; returns behind it through *end. */
-static enum status write_row(struct head *h, struct step *s, int i, float *out, float **end)
+/* Candidates of this rank in rows first ... end - 1, in one call, for which a device is waited for once: as
+ * many for each as any of them wants, *kept, as fewer are the first of more. */
+static enum status find_candidates(struct head *h, struct step *s, int first, int end, int *kept)
 {
     struct kernels *k = s->kernels;
-    int slice = h->weights->vocabulary.count;
-    struct matrix row = matrix_rows(h->logits, i, 1);
-    size_t floats = row_floats(h, s->grid->ranks, s->grid->rank, h->keep[i]);
-    int32_t columns[HEAD_KEEP];
-    int keep = (int)(floats / 2);
-    int ids = h->id_limit - h->weights->vocabulary.first;
+    struct range slice = h->weights->vocabulary;
+    int ids = h->id_limit - slice.first, most = 0;
 
-    *end = out + floats;
-    if (floats == 0)
+    for (int i = first; i < end; i++)
+        most = h->keep[i] > most ? h->keep[i] : most;
+    *kept = candidates_of(h, s->grid->ranks, s->grid->rank, most);
+    if (*kept == 0)
         return STATUS_OK;
-    if (h->keep[i] == 0)
-        return k->download(k, out, row.data, floats * sizeof(float));
-    TRY(k->candidates(k, matrix_columns(row, 0, ids < slice ? ids : slice), keep, out, columns));
-    for (int j = 0; j < keep; j++)
-        columns[j] += h->weights->vocabulary.first;
-    memcpy(out + keep, columns, (size_t)keep * sizeof(int32_t));
+    return k->candidates(
+        k,
+        matrix_columns(matrix_rows(h->logits, first, end - first), 0, ids < slice.count ? ids : slice.count),
+        *kept, h->found, h->columns);
+}
+
+/* `keep` of the candidates that one row has, and the ids they stand for. */
+static void write_candidates(const struct head *h, const float *found, const int32_t *columns, int keep,
+                             float *out)
+{
+    memcpy(out, found, (size_t)keep * sizeof *out);
+    for (int j = 0; j < keep; j++) {
+        int32_t id = columns[j] + h->weights->vocabulary.first;
+
+        memcpy(out + keep + j, &id, sizeof id);
+    }
+}
+
+/* Whole rows first ... of those up to `end` that follow each other, at `out`; *next is behind the last. */
+static enum status write_whole(struct head *h, struct step *s, int first, int end, float *out, int *next)
+{
+    struct kernels *k = s->kernels;
+    size_t slice = (size_t)h->logits.stride; /* rows have no gaps */
+    int i = first;
+
+    while (i < end && h->keep[i] == 0)
+        i++;
+    *next = i;
+    if (h->weights->vocabulary.count == 0)
+        return STATUS_OK;
+    return k->download(k, out, matrix_rows(h->logits, first, 1).data,
+                       (size_t)(i - first) * slice * sizeof *out);
+}
+
+/* This rank's part of wanted rows first ... end - 1 into its message. */
+static enum status write_rows(struct head *h, struct step *s, int first, int end)
+{
+    int ranks = s->grid->ranks, rank = s->grid->rank, kept = 0;
+    float *out = h->message;
+
+    TRY(find_candidates(h, s, first, end, &kept));
+    for (int i = first, next; i < end; i = next) {
+        next = i + 1;
+        if (h->keep[i] == 0)
+            TRY(write_whole(h, s, i, end, out, &next));
+        else
+            write_candidates(h, h->found + (ptrdiff_t)(i - first) * kept,
+                             h->columns + (ptrdiff_t)(i - first) * kept,
+                             candidates_of(h, ranks, rank, h->keep[i]), out);
+        out += (size_t)(next - i) * row_floats(h, ranks, rank, h->keep[i]);
+    }
     return STATUS_OK;
 }
 
@@ -154,7 +201,6 @@ static void join_logits(struct head *h, const struct grid *g, int i)
 static enum status send_round(struct head *h, struct step *s, int first, int end)
 {
     const struct grid *g = s->grid;
-    float *out = h->message;
     const void *all;
     const float *next;
 
@@ -163,8 +209,7 @@ static enum status send_round(struct head *h, struct step *s, int first, int end
         for (int i = first; i < end; i++)
             h->bytes[rank] += row_floats(h, g->ranks, rank, h->keep[i]) * sizeof(float);
     }
-    for (int i = first; i < end; i++)
-        TRY(write_row(h, s, i, out, &out));
+    TRY(write_rows(h, s, first, end));
     TRY(g->world->gather(g->world, 0, h->message, h->bytes, &all));
     if (g->rank != 0)
         return STATUS_OK;

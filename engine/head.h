@@ -24,8 +24,10 @@ struct head {
     const struct weights *weights;
     int max_wanted;
     int id_limit; /* ids from here on have no token and are no candidates; V unless head_limit was called */
-    int32_t *wanted; /* [max wanted] rows of the batch */
-    int32_t *keep;   /* [max wanted] candidates of each; 0: all logits */
+    int32_t *wanted;  /* [max wanted] rows of the batch */
+    int32_t *keep;    /* [max wanted] candidates of each; 0: all logits */
+    float *found;     /* [max wanted, HEAD_KEEP] candidates of this rank, and ... */
+    int32_t *columns; /* ... where they stand in its slice */
     struct wanted gathered;
     struct matrix logits; /* [max wanted, own vocabulary] */
     float *message;       /* what this rank sends in one round */

@@ -120,6 +120,24 @@ double model_waits(const struct model *m)
     return m->decode_layers > 0 ? (double)m->decode_waits / (double)m->decode_layers : 0;
 }
 
+double model_result_waits(const struct model *m)
+{
+    return m->decode_steps > 0 ? (double)m->result_waits / (double)m->decode_steps : 0;
+}
+
+static enum status results_forward(struct model *m, const struct batch *b, struct matrix x)
+{
+    int64_t before = m->kernels->waits;
+
+    watch_enter(WATCH_HEAD, -1);
+    TRY(head_forward(&m->head, &m->step, b, x));
+    if (batch_decodes(b)) {
+        m->decode_steps++;
+        m->result_waits += m->kernels->waits - before;
+    }
+    return STATUS_OK;
+}
+
 enum status model_forward(struct model *m, const struct batch *b)
 {
     struct matrix x, normed;
@@ -136,8 +154,7 @@ enum status model_forward(struct model *m, const struct batch *b)
     watch_enter(WATCH_EMBED, -1);
     TRY(embedding_forward(&m->embedding, &m->step, b, x));
     TRY(layers_forward(m, b, x, normed));
-    watch_enter(WATCH_HEAD, -1);
-    TRY(head_forward(&m->head, &m->step, b, x));
+    TRY(results_forward(m, b, x));
     if (m->config->expert_layers > 0)
         TRY(experts_end(&m->experts));
     if (m->balance)

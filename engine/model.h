@@ -31,6 +31,8 @@ struct model {
     struct matrix normed;    /* [own rows, D] */
     int64_t decode_layers;   /* of steps in which every sequence has one row, and ... */
     int64_t decode_waits;    /* ... times the host has waited for the backend in them */
+    int64_t decode_steps;    /* such steps, and ... */
+    int64_t result_waits;    /* ... times the host has waited for their results */
     struct balance *balance; /* begins and ends every step; NULL: nothing does */
 };
 
@@ -56,7 +58,9 @@ void model_close(struct model *m);
 /* Collective over the world: applies the batch to the cache and runs it through all layers and the head. */
 enum status model_forward(struct model *m, const struct batch *b);
 
-/* How often the host of this rank has waited for its backend in a layer of a step that only decodes. */
+/* How often the host of this rank has waited for its backend in a layer of a step that only decodes, and for
+ * the results of such a step. */
 double model_waits(const struct model *m);
+double model_result_waits(const struct model *m);
 
 #endif

@@ -209,6 +209,7 @@ enum status summary_write(const struct summary *s, const char *path)
     if (!all)
         return FAIL(STATUS_NO_MEMORY, "no memory for the statistics");
     if (json_object_set_new(all, "waits_per_layer", json_real(s->waits)) != 0 ||
+        json_object_set_new(all, "waits_per_result", json_real(s->result_waits)) != 0 ||
         json_object_set_new(all, "halved_steps", json_integer((json_int_t)s->halved)) != 0 ||
         json_object_set_new(all, "halved_planned", json_integer((json_int_t)s->halved_planned)) != 0 ||
         json_object_set_new(all, "dispatch", json_string(s->dispatch)) != 0 ||

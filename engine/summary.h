@@ -38,6 +38,7 @@ struct summary {
     int64_t crossed;        /* rows that a dispatch sent to another node, and ... */
     int64_t crossed_direct; /* ... those that would have been sent straight */
     double waits;           /* of rank 0's host for its backend, in a layer of a step that only decodes */
+    double result_waits;    /* the same, for the results of such a step */
     const int64_t
         *decoded;   /* [RECORDING_AGAIN + 1] steps that only decoded, as recorder has them; not owned */
     int64_t halved; /* steps whose rows went to experts as two cohorts, and ... */

@@ -259,6 +259,20 @@ enum status cuda_device_bring(struct cuda_device *d, void *host, const void *dev
     return STATUS_OK;
 }
 
+enum status cuda_device_bring_both(struct cuda_device *d, const void *device, void *first, size_t first_bytes,
+                                   void *second, size_t second_bytes)
+{
+    size_t bytes = first_bytes + second_bytes, at = 0;
+
+    TRY(take_ring(d, bytes, &at));
+    CUDA_TRY(cudaMemcpyAsync(d->pinned + at, device, bytes, cudaMemcpyDeviceToHost, d->stream));
+    TRY(settle(d, NULL));
+    memcpy(first, d->pinned + at, first_bytes);
+    memcpy(second, d->pinned + at + first_bytes, second_bytes);
+    d->used = at;
+    return STATUS_OK;
+}
+
 enum status cuda_device_fetch(struct cuda_device *d, void *host, const void *device, size_t bytes)
 {
     size_t at = 0;

@@ -90,6 +90,11 @@ enum status cuda_device_upload(struct cuda_device *d, void *device, const void *
 enum status cuda_device_room(struct cuda_device *d, size_t bytes, void **out);
 enum status cuda_device_bring(struct cuda_device *d, void *host, const void *device, size_t bytes);
 
+/* Results of two kinds that lie behind each other on the device: one copy and one wait for both. Half of the
+ * ring at most. */
+enum status cuda_device_bring_both(struct cuda_device *d, const void *device, void *first, size_t first_bytes,
+                                   void *second, size_t second_bytes);
+
 /* The same in two parts, one at a time; what is queued between them is not waited for. `host` may be written
  * from the first on. */
 enum status cuda_device_fetch(struct cuda_device *d, void *host, const void *device, size_t bytes);

@@ -8,7 +8,7 @@
 #include "kernels/deal.h"
 
 /* What the sums of a row's chunks may take of the ring at a time, so that their columns stay beside them. */
-enum { SOFTMAX_BYTES = CUDA_PLAN_RING_BYTES / 4 };
+enum { RESULT_BYTES = CUDA_PLAN_RING_BYTES / 4 };
 
 static cudaStream_t stream_of(struct kernels *k)
 {
@@ -444,24 +444,39 @@ static enum status combine(struct kernels *k, const struct combine *c)
     return STATUS_OK;
 }
 
+/* The next of the rows, from rows->first + rows->count on, as many as bring no more than RESULT_BYTES back.
+ */
+static bool next_rows(struct range *rows, int all, size_t row_bytes)
+{
+    int most = (int)(RESULT_BYTES / row_bytes);
+
+    rows->first += rows->count;
+    rows->count = all - rows->first < most ? all - rows->first : most;
+    return rows->count > 0;
+}
+
 static enum status candidates(struct kernels *k, struct matrix logits, int keep, float *values,
                               int32_t *columns)
 {
     struct cuda_device *d = &cuda_entries_of(k)->device;
-    size_t count = (size_t)logits.rows * (size_t)keep;
-    void *room;
+    size_t row_bytes = (size_t)keep * (sizeof *values + sizeof *columns);
+    struct range rows = {0};
 
-    if (keep < 0 || keep > logits.columns)
+    if (keep < 0 || keep > logits.columns || row_bytes > RESULT_BYTES)
         return FAIL(STATUS_BUG, "%d candidates of %d logits", keep, logits.columns);
-    if (count == 0)
-        return STATUS_OK;
-    TRY(cuda_device_room(d, count * 2 * sizeof(int32_t), &room));
-    CUDA_TRY(cuda_choose_candidates(logits, keep, room, (int32_t *)room + count, d->stream));
-    TRY(cuda_device_bring(d, values, room, count * sizeof *values));
-    return cuda_device_bring(d, columns, (int32_t *)room + count, count * sizeof *columns);
+    while (keep > 0 && next_rows(&rows, logits.rows, row_bytes)) {
+        size_t count = (size_t)rows.count * (size_t)keep, done = (size_t)rows.first * (size_t)keep;
+        void *room;
+
+        TRY(cuda_device_room(d, count * (sizeof *values + sizeof *columns), &room));
+        CUDA_TRY(cuda_choose_candidates(matrix_rows(logits, rows.first, rows.count), keep, room,
+                                        (int32_t *)room + count, d->stream));
+        TRY(cuda_device_bring_both(d, room, values + done, count * sizeof *values, columns + done,
+                                   count * sizeof *columns));
+    }
+    return STATUS_OK;
 }
 
-/* So many rows that what comes back fits into the ring beside their columns. */
 static enum status softmax_rows(struct cuda_device *d, const struct softmax_chunks *s, struct range rows)
 {
     size_t count = (size_t)rows.count, chunks = count * (size_t)softmax_chunk_count(s->logits.columns);
@@ -475,24 +490,21 @@ static enum status softmax_rows(struct cuda_device *d, const struct softmax_chun
     logit = (float *)((char *)room + bytes);
     CUDA_TRY(
         cuda_softmax_chunks(matrix_rows(s->logits, rows.first, rows.count), column, room, logit, d->stream));
-    TRY(cuda_device_bring(d, s->chunk + (size_t)rows.first * softmax_chunk_count(s->logits.columns), room,
-                          bytes));
-    return cuda_device_bring(d, s->logit + rows.first, logit, count * sizeof *logit);
+    return cuda_device_bring_both(d, room,
+                                  s->chunk + (size_t)rows.first * softmax_chunk_count(s->logits.columns),
+                                  bytes, s->logit + rows.first, count * sizeof *logit);
 }
 
 static enum status softmax(struct kernels *k, const struct softmax_chunks *s)
 {
     size_t row_bytes = (size_t)softmax_chunk_count(s->logits.columns) * sizeof *s->chunk + sizeof *s->logit;
-    int most = (int)(SOFTMAX_BYTES / row_bytes);
+    struct range rows = {0};
 
     TRY(softmax_check(s));
-    if (most == 0)
-        return FAIL(STATUS_BUG, "sums of %d logits take more than %d bytes", s->logits.columns,
-                    SOFTMAX_BYTES);
-    for (struct range rows = {0}; rows.first < s->logits.rows; rows.first += rows.count) {
-        rows.count = s->logits.rows - rows.first < most ? s->logits.rows - rows.first : most;
+    if (row_bytes > RESULT_BYTES)
+        return FAIL(STATUS_BUG, "sums of %d logits take more than %d bytes", s->logits.columns, RESULT_BYTES);
+    while (next_rows(&rows, s->logits.rows, row_bytes))
         TRY(softmax_rows(&cuda_entries_of(k)->device, s, rows));
-    }
     return STATUS_OK;
 }
 

@@ -124,7 +124,8 @@ def balancer(program):
 
 def waits(program):
     """In steps that only decode the host waits in no layer and sends nothing, but for what travels through its memory; where it
-    plans, as for large batches, it waits once in a layer with experts, in halves too. Every second layer has experts."""
+    plans, as for large batches, it waits once in a layer with experts, in halves too. Every second layer has experts. For the
+    results of all sequences together it waits once."""
     lines = [{"id": i, "prompt_token_ids": [1, 2, 3 + i], "max_tokens": 9, "temperature": 0, "ignore_eos": True} for i in range(3)]
     with tempfile.TemporaryDirectory() as folder:
         stats = pathlib.Path(folder) / "stats.json"
@@ -136,10 +137,13 @@ def waits(program):
         for ranks, order, options, least, most in ((1, "random", (), 0, 0), (1, "eager", MOVING, 0, 0), *several,
                                                    (1, "lazy", (*MOVING, "--eplb-dispatch", "flow"), 0.5, 0.5)):
             program.tokens(ranks, GOLDEN / "llama4_b", lines, "--stats", stats, *options, order=order)
-            found = json.loads(stats.read_text())["waits_per_layer"]
+            told = json.loads(stats.read_text())
+            found, results = told["waits_per_layer"], told["waits_per_result"]
             if not least <= found <= most:
                 fail(f"{ranks} ranks, {options}: the host waited {found} times in a layer, not {least} to {most} times")
-            print(f"  the host waits {found:.2f} times in a layer: {ranks} ranks {options}")
+            if results != (2 if "host" in options else 1): # where hosts carry rows, once for those that want logits too
+                fail(f"{ranks} ranks, {options}: the host waited {results} times for what three sequences get in a step")
+            print(f"  the host waits {found:.2f} times in a layer, {results:.0f} for results: {ranks} ranks {options}")
     sends_in_layers(program, lines)
 
 
