@@ -51,6 +51,12 @@ MUTANTS = (
     ("ring_used_again", "hostgpu", "device", "cuda_device.c",
      "        TRY(cuda_device_wait(d));\n    *at", "        d->used = 0;\n    *at"),
     ("wait_no_wait", "hostgpu", "kernels", "cuda_device.c", "    TRY(settle(d, NULL));\n    take_fetched(d);", "    take_fetched(d);"),
+    ("given_back_while_used", "hostgpu", "device", "cuda_device.c",
+     "        cudaStreamSynchronize(d->stream);\n}", "        cudaStreamQuery(d->stream);\n}"),
+    ("piece_given_back_while_used", "hostgpu", "device", "cuda_device.c",
+     "        cuda_device_finish(d); /* an allocation of its own goes at once */", "        (void)0;"),
+    ("parts_given_back_while_used", "hostgpu", "device", "cuda.c",
+     "    cuda_device_finish(&c->device);\n    if (c->blas.close)", "    if (c->blas.close)"),
     ("sent_before_written", "race", "kernels", "cuda_device.c",
      "        memcpy(d->pinned + at, host, bytes);\n"
      "        CUDA_TRY(cudaMemcpyAsync(d->mirror + at, d->pinned + at, bytes, cudaMemcpyHostToDevice, d->stream));",

@@ -77,6 +77,8 @@ enum status cuda_device_take(struct cuda_device *d, size_t bytes, const char *wh
 
 void cuda_device_give_back(struct cuda_device *d, void *piece)
 {
+    if (d->pool.parts == 0)
+        cuda_device_finish(d); /* an allocation of its own goes at once */
     cuda_pool_give_back(&d->pool, piece);
 }
 
@@ -134,6 +136,7 @@ void cuda_device_close(struct cuda_device *d)
     cuda_device_finish(d);
     if (d->stream)
         cudaStreamDestroy(d->stream);
+    d->stream = NULL;
     if (d->fetch.here)
         cudaEventDestroy(d->fetch.here);
     cuda_device_give_back(d, d->partial);

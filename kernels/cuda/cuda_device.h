@@ -76,7 +76,8 @@ enum status cuda_device_extend(struct cuda_device *d, size_t memory);
 /* Bytes of the device that driver and libraries hold for this process, once nothing is queued. */
 enum status cuda_device_held(const struct cuda_device *d, size_t *bytes);
 
-/* Zeroed memory of the device; it goes back before the device is closed. */
+/* Zeroed memory of the device; it goes back before the device is closed. An allocation of its own, where
+ * there is no pool, is waited for. */
 enum status cuda_device_take(struct cuda_device *d, size_t bytes, const char *what, void **out);
 void cuda_device_give_back(struct cuda_device *d, void *piece);
 

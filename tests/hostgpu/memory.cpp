@@ -143,13 +143,12 @@ static cudaError_t give_back(void *p, bool device)
     auto found = allocations().find((uintptr_t)p);
     if (found == allocations().end() || found->second.device != device)
         hostgpu_fail("%p is freed, which is no such allocation", p);
-    if (!device && !hostgpu_idle())
-        hostgpu_fail("pinned memory of %zu bytes is freed while the device works: it may be what is read or "
+    if (!hostgpu_idle())
+        hostgpu_fail("%s memory of %zu bytes is freed while the device works: it may be what is read or "
                      "written, and nothing says that this call waits",
-                     found->second.bytes);
+                     device ? "device" : "pinned", found->second.bytes);
     allocation a = found->second;
 
-    cudaDeviceSynchronize();
     for (size_t i = a.bytes; i < round_up(a.bytes, DEVICE_ALIGN); i++)
         if (((unsigned char *)p)[i] != 0xff)
             hostgpu_fail("bytes past the end of an allocation of %zu bytes were written", a.bytes);

@@ -1,6 +1,7 @@
 /* test_device.c - memory of the device: one pool, pieces of it, and what travels there through pinned memory
  *
  * SPDX-License-Identifier: Apache-2.0 */
+#include "kernels/cuda/cuda.h"
 #include "kernels/cuda/cuda_load.h"
 
 #include <setjmp.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { MIB = 1 << 20, OWN = CUDA_PLAN_RING_BYTES + CUDA_PLAN_PARTIAL_FLOATS * 4 };
+enum { MIB = 1 << 20, BUSY = 4000, OWN = CUDA_PLAN_RING_BYTES + CUDA_PLAN_PARTIAL_FLOATS * 4 };
 
 static struct cuda_device device;
 static int64_t waits;
@@ -200,12 +201,56 @@ static void what_is_loaded_arrives_whole(void **state)
     free(data);
 }
 
+/* More than gets done by itself before the next call. */
+static void keep_busy(void *piece)
+{
+    for (int i = 0; i < BUSY; i++)
+        assert_int_equal(cudaMemsetAsync(piece, 1, 1, device.stream), cudaSuccess);
+}
+
+/* With a pool and without: the emulated device ends the process where memory goes back that may still be
+ * used. */
+static void nothing_goes_back_while_it_is_used(void **state)
+{
+    static const size_t memory[] = {0, OWN + CUDA_PLAN_ALIGN};
+    void *piece;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        open_device(memory[i]);
+        must(cuda_device_take(&device, 1, "a test", &piece));
+        keep_busy(piece);
+        cuda_device_give_back(&device, piece);
+        keep_busy(device.partial);
+        cuda_device_close(&device);
+    }
+}
+
+static void a_backend_is_closed_in_the_middle_of_its_work(void **state)
+{
+    struct module_request request = {.exact = true, .memory = cuda_plan_own_bytes(true) + CUDA_PLAN_ALIGN};
+    struct kernels *k;
+    void *piece;
+
+    (void)state;
+    must(cuda_open(&request, &k));
+    must(k->alloc(k, sizeof request, "a test", &piece));
+    for (int i = 0; i < BUSY; i++)
+        must(k->upload(k, piece, &request, sizeof request));
+    k->close(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_pool_gives_what_was_planned),  cmocka_unit_test(more_than_was_free_is_refused),
-        cmocka_unit_test(what_is_uploaded_arrives_whole), cmocka_unit_test(the_ring_keeps_what_was_sent),
-        cmocka_unit_test(what_is_loaded_arrives_whole),   cmocka_unit_test(what_is_fetched_arrives_whole),
+        cmocka_unit_test(a_pool_gives_what_was_planned),
+        cmocka_unit_test(more_than_was_free_is_refused),
+        cmocka_unit_test(what_is_uploaded_arrives_whole),
+        cmocka_unit_test(the_ring_keeps_what_was_sent),
+        cmocka_unit_test(what_is_loaded_arrives_whole),
+        cmocka_unit_test(what_is_fetched_arrives_whole),
+        cmocka_unit_test(nothing_goes_back_while_it_is_used),
+        cmocka_unit_test(a_backend_is_closed_in_the_middle_of_its_work),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
