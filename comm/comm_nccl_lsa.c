@@ -34,8 +34,10 @@ struct lsa {
     void *reached;  /* [ranks] of the device: their windows */
     int32_t *state; /* [ranks, CUDA_LSA_CHUNKS] pinned */
     struct cuda_lsa lsa;
-    int turn;       /* whose place the next exchange takes */
-    int64_t breaks; /* of the device at the last exchange */
+    int turn;                          /* whose place the next exchange takes */
+    int64_t breaks;                    /* of the device at the last exchange */
+    int open;                          /* exchanges beside that have not ended */
+    cudaEvent_t here[CUDA_LSA_PLACES]; /* behind an exchange beside, by its place */
 };
 
 static struct lsa *lsa_of(struct comm *c)
@@ -78,24 +80,87 @@ static enum status meet(struct lsa *l)
     return STATUS_OK;
 }
 
-/* Rows stay until the second next exchange by stores, so at least until the second next call of any kind. */
-static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
+/* On the stream that calls go to now. Rows stay until the second next exchange by stores, so at least until
+ * the second next call of any kind. */
+static enum status store(struct lsa *l, const void *mine, size_t bytes, const void **arrivals)
 {
-    struct lsa *l = lsa_of(c);
+    struct comm *c = &l->table;
     struct comm_nccl_call *call;
 
-    if (!fits(l, bytes))
-        return l->rows->exchange(l->rows, mine, bytes, arrivals);
     TRY(comm_nccl_team_begin(l->team, "exchange by stores", &call));
     call->peers = c->size - 1;
     call->least = c->rank == 0 ? 1 : 0;
     call->most = c->rank == c->size - 1 ? c->size - 2 : c->size - 1;
     TRY(meet(l));
-    CUDA_TRY(cuda_lsa_push(l->lsa, mine, bytes[0], l->turn, stream(l)));
-    CUDA_TRY(cuda_lsa_wait(l->lsa, bytes[0], PATIENCE, l->state, stream(l)));
+    CUDA_TRY(cuda_lsa_push(l->lsa, mine, bytes, l->turn, stream(l)));
+    CUDA_TRY(cuda_lsa_wait(l->lsa, bytes, PATIENCE, l->state, stream(l)));
     *arrivals = (char *)l->memory + cuda_lsa_place_at(l->lsa.place, l->turn);
     l->turn = (l->turn + 1) % CUDA_LSA_PLACES;
     return comm_nccl_team_end(l->team);
+}
+
+/* Between aside and back calls may be behind less than all that was queued, so places may still be read. */
+static enum status exchange(struct comm *c, const void *mine, const size_t *bytes, const void **arrivals)
+{
+    struct lsa *l = lsa_of(c);
+
+    if (l->team->stream != l->team->home || !fits(l, bytes))
+        return l->rows->exchange(l->rows, mine, bytes, arrivals);
+    if (l->open > 0)
+        return FAIL(STATUS_BUG, "rows are stored while %d exchanges beside have not ended", l->open);
+    return store(l, mine, bytes[0], arrivals);
+}
+
+static enum status aside(struct comm *c, bool behind)
+{
+    struct comm *rows = lsa_of(c)->rows;
+
+    return rows->aside(rows, behind);
+}
+
+static enum status back(struct comm *c, const void *arrivals)
+{
+    struct comm *rows = lsa_of(c)->rows;
+
+    return rows->back(rows, arrivals);
+}
+
+/* Whose rows these are; CUDA_LSA_PLACES: not of the window. */
+static int place_of(const struct lsa *l, const void *arrivals)
+{
+    int place = 0;
+
+    while (place < CUDA_LSA_PLACES && arrivals != (char *)l->memory + cuda_lsa_place_at(l->lsa.place, place))
+        place++;
+    return place;
+}
+
+static enum status exchange_begin(struct comm *c, const void *mine, const size_t *bytes,
+                                  const void **arrivals)
+{
+    struct lsa *l = lsa_of(c);
+    enum status status, returned;
+    int place = l->turn;
+
+    if (!fits(l, bytes))
+        return l->rows->exchange_begin(l->rows, mine, bytes, arrivals);
+    TRY(comm_nccl_team_aside(l->team, true));
+    status = store(l, mine, bytes[0], arrivals);
+    returned = comm_nccl_team_back(l->team, l->here[place]);
+    l->open++;
+    return status == STATUS_OK ? returned : status;
+}
+
+static enum status exchange_end(struct comm *c, const void *arrivals)
+{
+    struct lsa *l = lsa_of(c);
+    int place = place_of(l, arrivals);
+
+    if (place == CUDA_LSA_PLACES)
+        return l->rows->exchange_end(l->rows, arrivals);
+    CUDA_TRY(cudaStreamWaitEvent(stream(l), l->here[place], 0));
+    l->open--;
+    return STATUS_OK;
 }
 
 static enum status broadcast(struct comm *c, int root, const void *data, size_t *bytes, const void **out)
@@ -128,13 +193,19 @@ static enum status reduce(struct comm *c, enum comm_operation operation, int64_t
 
 /* -- waits --- */
 
+/* A kernel may write it meanwhile: what was before is as good. */
+__attribute__((no_sanitize("thread"))) static int32_t look_at(const volatile int32_t *state)
+{
+    return *state;
+}
+
 /* The worst of what has become of a rank's chunks. */
 static int32_t state_of(const struct lsa *l, int rank)
 {
     int32_t worst = CUDA_LSA_WELL;
 
     for (int i = 0; i < CUDA_LSA_CHUNKS; i++) {
-        int32_t state = *(volatile int32_t *)&l->state[(ptrdiff_t)rank * CUDA_LSA_CHUNKS + i];
+        int32_t state = look_at(&l->state[(ptrdiff_t)rank * CUDA_LSA_CHUNKS + i]);
 
         worst = state > worst ? state : worst;
     }
@@ -192,6 +263,9 @@ static void close_all(struct comm *c)
         l->kernels->release(l->kernels, l->reached);
     if (all_here)
         cudaFreeHost(l->state);
+    for (int i = 0; i < CUDA_LSA_PLACES; i++)
+        if (l->here[i])
+            cudaEventDestroy(l->here[i]);
     arena = l->arena; /* the table lies in it */
     arena_close(&arena);
 }
@@ -241,6 +315,8 @@ static enum status take_memory(struct lsa *l)
     l->lsa.number = number;
     CUDA_TRY(cudaMallocHost((void **)&l->state, states));
     memset(l->state, 0, states);
+    for (int i = 0; i < CUDA_LSA_PLACES; i++)
+        CUDA_TRY(cudaEventCreateWithFlags(&l->here[i], cudaEventDisableTiming));
     return STATUS_OK;
 }
 
@@ -329,6 +405,10 @@ enum status comm_nccl_lsa_open(struct kernels *k, struct comm *rows, size_t most
                                 .all_gather = all_gather,
                                 .gather = gather,
                                 .exchange = exchange,
+                                .exchange_begin = exchange_begin,
+                                .exchange_end = exchange_end,
+                                .aside = aside,
+                                .back = back,
                                 .reduce = reduce,
                                 .close = close_all},
                       .arena = arena,

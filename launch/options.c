@@ -398,8 +398,6 @@ static enum status check_overlap(const struct options *o)
     if (o->device_exchange == COMM_DEVICE_HOST)
         return FAIL(STATUS_USAGE,
                     "--enable-dbo lets GPUs work beside NCCL's exchanges, but --device-exchange is host");
-    if (o->dispatch == DISPATCH_LSA)
-        return FAIL(STATUS_USAGE, "--enable-dbo is for rows that go by NCCL, but --dispatch is lsa");
     return STATUS_OK;
 }
 

@@ -110,7 +110,7 @@ static const struct options_row rows[] = {
      .field = OPTIONS_FIELD(enable_dbo),
      .commands = OPTIONS_PLANNING,
      .help = "cuda: dual batch overlap; rows go to experts in two halves, and those of the one "
-             "travel by NCCL while experts multiply the other's; answers are the same bytes"},
+             "travel while experts multiply the other's; answers are the same bytes"},
     {.name = "cuda-module",
      .value = "FILE",
      .type = OPTIONS_STRING,

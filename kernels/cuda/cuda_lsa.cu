@@ -10,6 +10,18 @@
  * receiver's stream ran after all that was queued before it: its wait of n, and whatever read the rows of n
  * up to its call of n + 2.
  *
+ * Exchanges may go on a second stream, beside work on the first, which reads the rows; halves of a step do.
+ * Each begins behind an event of the first stream, recorded at its call, and ends with an event that the
+ * first stream waits for before rows are read. None is queued on the first stream before all have ended,
+ * which comm_nccl_lsa.c sees to. So wherever they are queued, a rank's exchanges run one after the other by
+ * their numbers, each behind all that the first stream had been given at its call: that is what the argument
+ * above takes of "its stream". It holds for both halves together, which take the places in one turn: rows of
+ * each are read before its results leave, the second next call, and results before the second call of the
+ * next layer. What goes behind less than the first stream had been given is not stored, but goes by NCCL.
+ *
+ * No wait can be for itself: a push or a wait is behind nothing but what its rank queued before it, and a
+ * wait ends with the pushes of the same number, which the ranks queue in one order.
+ *
  * A recorded step goes to the places whose turn it was when it was recorded, whatever ran before it. So the
  * first exchange of a recording, and the first one behind a launch, comes after a meeting: an exchange m of
  * no rows. Whoever has waited for m has seen the flags that the others raised in their push of m, behind all

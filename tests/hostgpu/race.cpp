@@ -7,7 +7,8 @@
  * block: by __syncthreads, of one warp also by __syncwarp; of two blocks of one kernel: never; of two
  * operations, or an operation and the host: by streams, events and waiting, as a vector clock says; and by a
  * flag: what its writer did before it released the flag, with its block before a barrier, is before what its
- * reader does after it acquired it, its block after a barrier, and its stream in later operations. Two that
+ * reader does after it acquired it, its block after a barrier, its stream in later operations, and whatever
+ * waits for that stream by an event. Two that
  * are not ordered, one of them a write, not both atomic, are a race, whatever order was run. */
 #include "race.h"
 #include "runtime.h"
@@ -24,6 +25,10 @@
 /* LOCAL_BYTES above the stack pointer are variables of the function that accesses them: an allocation has a
  * page that faults in front of it. */
 enum { EXIT_RACE = 66, GRAIN = 2, WARP = 32, READERS = 2, LOCAL_BYTES = 4096 };
+
+/* Operations of a stream after which what was acquired of one is known by the stream's clock to all who ask.
+ */
+enum { KNOWN_OPERATIONS = 256 };
 
 struct visit {
     const char *what; /* NULL: there was none */
@@ -131,21 +136,34 @@ static bool before_in_block(const visit &a, const visit &b)
     return a.thread == b.thread || a.barrier < b.barrier;
 }
 
-/* Did `before` come before a release that was acquired before `now`? */
-static bool ordered_by_flag(const visit &before, const visit &now)
+/* Did `before` come before a release that `stream` acquired before `now`? */
+static bool ordered_by_flag_of(size_t stream, const visit &before, const visit &now,
+                               const hostgpu_clock *seen)
 {
-    auto found = acquisitions().find({now.stream, {before.stream, before.block}});
+    auto found = acquisitions().find({(uint8_t)stream, {before.stream, before.block}});
 
     if (found == acquisitions().end())
         return false;
     for (const acquired &a : found->second) {
         bool there = before.operation == a.of.operation && before_in_block(before, a.of);
-        bool here = now.operation > a.by.operation || (now.operation == a.by.operation &&
-                                                       now.block == a.by.block && before_in_block(a.by, now));
+        bool here = stream != now.stream ? (*seen)[stream] >= a.by.operation
+                                         : now.operation > a.by.operation ||
+                                               (now.operation == a.by.operation && now.block == a.by.block &&
+                                                before_in_block(a.by, now));
 
         if (there && here)
             return true;
     }
+    return false;
+}
+
+static bool ordered_by_flag(const visit &before, const visit &now, const hostgpu_clock *seen)
+{
+    if (ordered_by_flag_of(now.stream, before, now, seen))
+        return true;
+    for (size_t stream = 1; seen && stream < seen->size(); stream++)
+        if (stream != now.stream && ordered_by_flag_of(stream, before, now, seen))
+            return true;
     return false;
 }
 
@@ -171,13 +189,13 @@ static void note_acquisition(const void *p, const visit &now, hostgpu_clock *see
     for (size_t i = 0; i < r.seen.size(); i++)
         (*seen)[i] = std::max((*seen)[i], r.seen[i]);
     auto &known = acquisitions()[{now.stream, {r.by.stream, r.by.block}}];
-    uint32_t newest = known.empty() ? 0 : known.front().of.operation;
-    if (r.by.operation < newest)
-        return; /* of an older operation, all of which the newer one had seen */
-    if (r.by.operation > newest)
-        known.clear();
+    known.erase(
+        std::remove_if(known.begin(), known.end(),
+                       [&](const acquired &a) { return a.of.operation + KNOWN_OPERATIONS < r.by.operation; }),
+        known.end());
     for (const acquired &a : known)
-        if (a.by.operation == now.operation && a.by.block == now.block && a.by.thread == now.thread)
+        if (a.by.operation == now.operation && a.by.block == now.block && a.by.thread == now.thread &&
+            a.of.operation == r.by.operation)
             return;
     known.push_back({now, r.by});
 }
@@ -197,7 +215,7 @@ static bool ordered(const visit &before, const visit &now, const hostgpu_clock *
         return before.thread / WARP == now.thread / WARP && before.warp < now.warp;
     }
     return (seen && before.stream < seen->size() && (*seen)[before.stream] >= before.operation) ||
-           ordered_by_flag(before, now);
+           ordered_by_flag(before, now, seen);
 }
 
 static void describe(const visit &a)

@@ -27,7 +27,8 @@ static const struct cuda_lsa_patience LONG = {UINT64_C(60000000000), UINT64_C(60
 static const struct cuda_lsa_patience SHORT = {1000000, 3000000};
 
 struct side {
-    cudaStream_t stream;
+    cudaStream_t stream, beside;
+    cudaEvent_t before, here[CUDA_LSA_PLACES];
     struct cuda_lsa lsa;
     char *window;
     uint32_t *rows;            /* on the device: what the next exchange or step sends ... */
@@ -68,6 +69,10 @@ static int take(struct side *s)
               cudaMallocHost((void **)&s->reached, RANKS * sizeof(char *)) ||
               cudaMallocHost((void **)(uintptr_t)&s->state, STATES * sizeof(int32_t));
 
+    bad = bad || cudaStreamCreateWithFlags(&s->beside, cudaStreamNonBlocking) ||
+          cudaEventCreateWithFlags(&s->before, cudaEventDisableTiming);
+    for (int i = 0; i < CUDA_LSA_PLACES && !bad; i++)
+        bad = cudaEventCreateWithFlags(&s->here[i], cudaEventDisableTiming);
     for (int e = 0; e < EXCHANGES && !bad; e++)
         bad = cudaMallocHost((void **)&s->sent[e], PLACE) || cudaMallocHost((void **)&s->came[e], PLACE);
     return bad;
@@ -321,6 +326,74 @@ static void rows_arrive_in_recorded_steps_whatever_runs_between_them(void **unus
         replay_some(2 + round % (RANKS - 1));
 }
 
+/* -- steps in halves --- */
+
+/* Exchange c of a layer goes on the second stream, as comm_nccl_lsa.c queues it. */
+static void begin_half(struct side *s, int c, int turn)
+{
+    size_t all = (size_t)s->lsa.ranks * SMALL;
+    int place = turn_of(turn + c);
+
+    assert_int_equal(cudaEventRecord(s->before, s->stream), cudaSuccess);
+    assert_int_equal(cudaStreamWaitEvent(s->beside, s->before, 0), cudaSuccess);
+    assert_int_equal(cuda_lsa_push(s->lsa, (char *)s->rows + (size_t)c * all, SMALL, place, s->beside),
+                     cudaSuccess);
+    assert_int_equal(cuda_lsa_wait(s->lsa, SMALL, LONG, s->state, s->beside), cudaSuccess);
+    assert_int_equal(cudaEventRecord(s->here[place], s->beside), cudaSuccess);
+}
+
+static void end_half(struct side *s, int c, int turn)
+{
+    assert_int_equal(cudaStreamWaitEvent(s->stream, s->here[turn_of(turn + c)], 0), cudaSuccess);
+}
+
+static void keep_half(struct side *s, int c, int turn)
+{
+    size_t all = (size_t)s->lsa.ranks * SMALL;
+
+    assert_int_equal(cudaMemcpyAsync((char *)s->kept + (size_t)c * all,
+                                     s->window + cuda_lsa_place_at(PLACE, turn_of(turn + c)), all,
+                                     cudaMemcpyDeviceToDevice, s->stream),
+                     cudaSuccess);
+}
+
+/* Rows of both halves, then results of each behind its own rows, which are all read last. */
+static void queue_layer(struct side *s, int turn)
+{
+    begin_half(s, 0, turn);
+    begin_half(s, 1, turn);
+    for (int c = 0; c < 2; c++) {
+        end_half(s, c, turn);
+        keep_half(s, c, turn);
+        begin_half(s, c + 2, turn);
+    }
+    end_half(s, 2, turn);
+    end_half(s, 3, turn);
+    keep_half(s, 2, turn);
+    keep_half(s, 3, turn);
+}
+
+static void rows_of_halves_stay_until_they_are_read(void **unused)
+{
+    (void)unused;
+    for (int round = 0; round < rounds; round++) {
+        int ranks = 2 + round % (RANKS - 1);
+
+        begin(ranks);
+        for (int e = 0; e < EXCHANGES; e++)
+            for (int r = 0; r < ranks; r++) {
+                draw_rows(&side[r], e, (size_t)CALLS * SMALL);
+                queue_layer(&side[r], e * CALLS);
+                assert_int_equal(cudaMemcpyAsync(side[r].came[e], side[r].kept, PLACE, cudaMemcpyDeviceToHost,
+                                                 side[r].stream),
+                                 cudaSuccess);
+            }
+        settle();
+        for (int e = 0; e < EXCHANGES; e++)
+            check_step(ranks, e, CALLS);
+    }
+}
+
 /* While the kernel runs, as the host looks at it. */
 __attribute__((no_sanitize("thread"))) static int32_t look(int i)
 {
@@ -351,6 +424,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(rows_of_another_size_are_told),
 #ifndef STORES_IN_TURN
         cmocka_unit_test(rows_arrive_in_recorded_steps_whatever_runs_between_them),
+        cmocka_unit_test(rows_of_halves_stay_until_they_are_read),
         cmocka_unit_test(who_is_late_is_told_while_the_others_wait_and_may_still_come),
 #endif
     };

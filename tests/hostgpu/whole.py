@@ -225,9 +225,11 @@ def halves(program):
         routes = ("--trace", str(pathlib.Path(folder) / "trace"), "--trace-routes")
         once = ("--dispatch", "node-once", "--node-size", "1")
         planned = (*beside, *MOVING, "--eplb-dispatch") # all counts in every step, as large batches need them
+        stored = ("--dispatch", "lsa") if program.windows else ()
         for name, layouts in (("llama4_b", ((1, ()), (2, eager), (2, (*beside, *MOVING)), (4, (*beside, "-tp", "2")),
-                                            (4, (*planned, "fewest", "-tp", "2")))),
-                              ("qwen3moe_b", ((1, ()), (4, (*beside, *MOVING)), (2, (*beside, *routes, *once)), (4, (*planned, "flow"))))):
+                                            (4, (*planned, "fewest", "-tp", "2")), (2, (*beside, *stored, *MOVING)))),
+                              ("qwen3moe_b", ((1, ()), (4, (*beside, *MOVING)), (2, (*beside, *routes, *once)), (4, (*planned, "flow")),
+                                              (4, (*beside, *stored))))):
             for seed, (ranks, layout) in enumerate(layouts):
                 out = program.answers(ranks, GOLDEN / name, lines, "--exact", "--max-num-seqs", 5, "--stats", file, *layout, seed=seed,
                                       order=("eager", "lazy", "random")[min(seed, 2)])
@@ -248,8 +250,7 @@ def halves(program):
     streams_of_exchanges(program)
     shared_beside(program)
     for backend, options, words in (("cpu", (), "but --backend is cpu"),
-                                    ("cuda", ("--device-exchange", "host"), "but --device-exchange is host"),
-                                    ("cuda", ("--dispatch", "lsa"), "but --dispatch is lsa")):
+                                    ("cuda", ("--device-exchange", "host"), "but --device-exchange is host")):
         command = [program.program, "generate", "--model", str(GOLDEN / "llama4_b"), "--backend", backend, "--enable-dbo", *options]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
         expect(f"refused: {words}", done.returncode == 64 and words in done.stderr.decode(), done.stderr.decode())
@@ -272,10 +273,15 @@ def shared_beside(program):
 def streams_of_exchanges(program):
     """Rows travel on another stream than products with the option, and on the same one without it and a shared expert; so they do in a graph, of
     which the emulated device queues what was captured of a second stream on one of its own."""
+    stored = ("--enable-dbo", "--dispatch", "lsa", "--enforce-eager")
     for options, wanted in ((("--enable-dbo", "--enforce-eager"), 2), (("--enable-dbo",), 3), ((), 1)):
         ranks = program.operations(2, GOLDEN / "qwen3moe_b", [{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 5}], *options)
         found = {stream for stream, name in sum(ranks, []) if name == "nccl"}
         expect(f"{options}: exchanges are queued on {wanted} streams", len(found) == wanted, found)
+    if program.windows: # the first step is in halves, the others have a row on each rank
+        ranks = program.operations(2, GOLDEN / "qwen3moe_b", [{"id": 0, "prompt_token_ids": [1, 2, 3, 4], "max_tokens": 3}], *stored)
+        found = {stream for stream, name in sum(ranks, []) if name.startswith("lsa_push")}
+        expect(f"{stored}: rows are stored beside in halves, and at once where there are none: {found}", found == {"0", "1"}, found)
 
 
 def many_rows(name):
@@ -576,7 +582,8 @@ def speculation(program):
 
 def races(program):
     """With a module that has the race detector: what works beside rows that travel neither reads them too early nor writes over them."""
-    for order, more in (("lazy", ("--enforce-eager",)), ("random", MOVING)):
+    stored = (("random", ("--dispatch", "lsa")),) if program.windows else ()
+    for order, more in (("lazy", ("--enforce-eager",)), ("random", MOVING), *stored):
         program.answers(2, GOLDEN / "llama4_b", changing_company()[:3], PIECES, "--enable-dbo", *more, order=order)
         print(f"  no race: halves of steps on two streams, {order}, {more[0]}", flush=True)
 

@@ -35,7 +35,7 @@ def memory(program):
     nccl = program.exchange == "nccl" # a communicator takes a tenth of these devices
     for ranks, name, share, *layout in ((1, "llama4_b", 0.36), (2, "qwen3moe_fp8block", 0.48 if nccl else 0.38),
                                         (2, "mixtral_f16", 0.58, "-tp", "2", *SPECULATING),
-                                        (2, "olmoe", 0.58, "--exact", *MOVING, *(("--dispatch", "lsa") if program.windows else ())),
+                                        (2, "olmoe", 0.58, "--exact", *MOVING, *(("--dispatch", "lsa", "--enable-dbo") if program.windows else ())),
                                         *([(4, "llama4_b", 0.58, "--enable-dbo", "--node-size", "2", "--dispatch", "node-once")] if nccl else [])):
         common = [ask[0], str(GOLDEN / name), *ask[1:], *layout]
         for how in (["--kv-cache-memory", "3M"], ["--gpu-memory-utilization", str(share)],
