@@ -7,7 +7,7 @@
 #include "kernels/cuda/cuda_plan.h"
 #include "kernels/deal.h"
 
-/* What the sums of a row's chunks may take of the ring at a time, so that their columns stay beside them. */
+/* What the results of rows may take of the ring at a time, so that what was sent for them stays beside. */
 enum { RESULT_BYTES = CUDA_PLAN_RING_BYTES / 4 };
 
 static cudaStream_t stream_of(struct kernels *k)
