@@ -72,6 +72,7 @@ enum options_backend {
     OPTIONS_BACKEND_CUDA
 };
 enum options_path { OPTIONS_PATH_AUTO, OPTIONS_PATH_PORTABLE, OPTIONS_PATH_AVX2, OPTIONS_PATH_AVX512 };
+enum options_cache { OPTIONS_CACHE_AUTO, OPTIONS_CACHE_BFLOAT16 };
 enum options_comm { OPTIONS_COMM_AUTO, OPTIONS_COMM_MPI, OPTIONS_COMM_SHARED };
 
 enum { OPTIONS_TOP_K_MODEL = -2 }; /* top_k was not given */
@@ -194,6 +195,7 @@ struct options {
     bool exact;                /* only products that keep the law */
     bool separate_allocations; /* of the memory of devices */
     int cpu_path;              /* enum options_path */
+    int kv_cache_dtype;        /* enum options_cache */
     int threads;               /* 0: chosen by topology */
     int comm;                  /* enum options_comm */
     int device_exchange;       /* enum comm_device_way */

@@ -16,6 +16,8 @@ static const struct options_word paths[] = {{"auto", OPTIONS_PATH_AUTO},
                                             {"avx2", OPTIONS_PATH_AVX2},
                                             {"avx512", OPTIONS_PATH_AVX512},
                                             {NULL, 0}};
+static const struct options_word caches[] = {
+    {"auto", OPTIONS_CACHE_AUTO}, {"bfloat16", OPTIONS_CACHE_BFLOAT16}, {NULL, 0}};
 static const struct options_word comms[] = {
     {"auto", OPTIONS_COMM_AUTO}, {"mpi", OPTIONS_COMM_MPI}, {"shared", OPTIONS_COMM_SHARED}, {NULL, 0}};
 
@@ -142,6 +144,16 @@ static const struct options_row rows[] = {
      .commands = OPTIONS_COMPUTING,
      .help = "force a lesser instruction path than the best that all ranks have; paths differ in the last "
              "bits of a sum"},
+    {.name = "kv-cache-dtype",
+     .value = "auto|bfloat16",
+     .type = OPTIONS_WORD,
+     .words = caches,
+     .preset = "auto",
+     .field = OPTIONS_FIELD(kv_cache_dtype),
+     .commands = OPTIONS_LOADING,
+     .help =
+         "numbers that keys and values are kept as; auto: float32 with the backend reference, bfloat16 "
+         "with the others, whose tokens can be compared with those of a reference that rounds as they do"},
     {.name = "threads",
      .letter = 't',
      .value = "N",

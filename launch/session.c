@@ -259,8 +259,12 @@ enum status session_kernels(struct session *s)
     TRY(process_extent(&s->process, (int)path, &least, &most));
     s->backend = o->backend == OPTIONS_BACKEND_REFERENCE ? OPTIONS_BACKEND_REFERENCE : OPTIONS_BACKEND_CPU;
     s->path = (enum cpu_path)least;
-    if (s->backend == OPTIONS_BACKEND_REFERENCE)
-        return process_agree(&s->process, reference_open(&s->kernels));
+    if (s->backend == OPTIONS_BACKEND_REFERENCE) {
+        TRY(process_agree(&s->process, reference_open(&s->kernels)));
+        if (o->kv_cache_dtype == OPTIONS_CACHE_BFLOAT16)
+            reference_round_cache(s->kernels);
+        return STATUS_OK;
+    }
     if (least != most)
         log_line(LOG_INFO, "not all machines have %s: all ranks use %s", cpu_path_name((enum cpu_path)most),
                  cpu_path_name((enum cpu_path)least));

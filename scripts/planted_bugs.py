@@ -16,6 +16,8 @@ MUTANTS = (
      "        __syncthreads();\n        last = best_of[0];", "        last = best_of[0];"),
     ("candidates_overwrites_best", "race", "kernels", "cuda_choose.cu",
      "        __syncthreads(); /* before the next round overwrites what others still read */", ""),
+    ("reference_rounds_keys_alone", "unit", "reference_choices", "kernels/reference/reference_attend.c",
+     "keep(key + value_distance(&cache),", "keep_whole(key + value_distance(&cache),"),
     ("results_come_row_by_row", "module", "waits", "cuda_entries.c",
      "    int most = (int)(RESULT_BYTES / row_bytes);", "    int most = (int)(RESULT_BYTES / row_bytes) > 0;"),
     ("results_in_two_copies_are_one", "hostgpu", "kernels", "cuda_device.c",

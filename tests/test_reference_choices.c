@@ -187,6 +187,37 @@ static void great_scores_do_not_overflow(void **unused)
             assert_true(isfinite(tale.out[p][i]));
 }
 
+static void keep(struct tale *tale)
+{
+    assert_int_equal(k->append(k, tale->attention.cache, view(tale->keys[0], POSITIONS, KV_HEADS * WIDTH),
+                               view(tale->values[0], POSITIONS, KV_HEADS * WIDTH), &tale->span, 1),
+                     STATUS_OK);
+    assert_int_equal(k->attend(k, &tale->attention), STATUS_OK);
+}
+
+/* As if all keys and values had been rounded before they came. */
+static void a_rounded_cache_holds_rounded_numbers(void **unused)
+{
+    struct kernels whole = *k;
+    struct tale tale, other;
+
+    (void)unused;
+    fill_tale(&tale, MASK_FULL, 0);
+    fill_tale(&other, MASK_FULL, 0);
+    for (int p = 0; p < POSITIONS; p++)
+        for (int i = 0; i < KV_HEADS * WIDTH; i++) {
+            other.keys[p][i] = dtype_from_bf16(dtype_to_bf16(tale.keys[p][i]));
+            other.values[p][i] = dtype_from_bf16(dtype_to_bf16(tale.values[p][i]));
+        }
+    keep(&other);
+    keep(&tale);
+    assert_memory_not_equal(tale.out, other.out, sizeof tale.out);
+    reference_round_cache(k);
+    keep(&tale);
+    *k = whole;
+    assert_memory_equal(tale.out, other.out, sizeof tale.out);
+}
+
 static void attention_refuses_places_outside_its_memory(void **unused)
 {
     int32_t pages[] = {4, 0, POOL, 2}, heads[HEADS] = {0, 1, 2};
@@ -376,6 +407,7 @@ int main(void)
         cmocka_unit_test(the_first_row_of_a_chunk_sees_only_itself),
         cmocka_unit_test(pages_that_nobody_sees_may_be_gone),
         cmocka_unit_test(great_scores_do_not_overflow),
+        cmocka_unit_test(a_rounded_cache_holds_rounded_numbers),
         cmocka_unit_test(attention_refuses_places_outside_its_memory),
         cmocka_unit_test(experts_put_results_where_the_rows_came_from),
         cmocka_unit_test(route_picks_by_logit_and_weighs_by_score),

@@ -120,3 +120,8 @@ enum status reference_open(struct kernels **out)
     *out = &reference->table;
     return STATUS_OK;
 }
+
+void reference_round_cache(struct kernels *k)
+{
+    k->append = reference_attend_append_rounded;
+}

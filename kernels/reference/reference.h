@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Every entry is written as its formula. Weights keep the precision of their source (BF16 stays BF16, F16
- * and F8_E4M3 times its scales become F32), keys and values are F32. Other backends are compared with this
- * one, entry by entry. */
+ * and F8_E4M3 times its scales become F32), keys and values are F32, unless asked for
+ * as the other backends keep them. Other backends are compared with this one, entry by entry. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
@@ -12,5 +12,8 @@
 
 /* Opens the backend. *out is closed by (*out)->close(*out). */
 enum status reference_open(struct kernels **out);
+
+/* Keys and values are rounded to BF16 from now on, in the room of F32. */
+void reference_round_cache(struct kernels *k);
 
 #endif

@@ -38,12 +38,23 @@ static enum status check_span(const struct span *span, const struct cache_layer 
     return STATUS_OK;
 }
 
-enum status reference_attend_append(struct kernels *k, struct cache_layer cache, struct matrix keys,
-                                    struct matrix values, const struct span *spans, int span_count)
+static void keep_whole(float *to, const float *from, int width)
+{
+    memcpy(to, from, (size_t)width * sizeof *to);
+}
+
+static void keep_rounded(float *to, const float *from, int width)
+{
+    for (int i = 0; i < width; i++)
+        to[i] = dtype_from_bf16(dtype_to_bf16(from[i]));
+}
+
+static enum status append(struct cache_layer cache, struct matrix keys, struct matrix values,
+                          const struct span *spans, int span_count,
+                          void (*keep)(float *to, const float *from, int width))
 {
     int width = cache.head_width;
 
-    (void)k;
     if (keys.columns != cache.kv_heads * width || values.columns != keys.columns || values.rows != keys.rows)
         return FAIL(STATUS_BUG, "keys [%d, %d] and values [%d, %d] for %d heads of %d", keys.rows,
                     keys.columns, values.rows, values.columns, cache.kv_heads, width);
@@ -53,15 +64,28 @@ enum status reference_attend_append(struct kernels *k, struct cache_layer cache,
         for (int i = 0; i < spans[s].rows; i++) {
             for (int head = 0; head < cache.kv_heads; head++) {
                 float *key = key_at(&cache, spans[s].pages, spans[s].first_position + i, head);
-                size_t bytes = (size_t)width * sizeof *key;
                 int row = spans[s].first_row + i;
 
-                memcpy(key, reference_rows_at(keys, row) + head * width, bytes);
-                memcpy(key + value_distance(&cache), reference_rows_at(values, row) + head * width, bytes);
+                keep(key, reference_rows_at(keys, row) + head * width, width);
+                keep(key + value_distance(&cache), reference_rows_at(values, row) + head * width, width);
             }
         }
     }
     return STATUS_OK;
+}
+
+enum status reference_attend_append(struct kernels *k, struct cache_layer cache, struct matrix keys,
+                                    struct matrix values, const struct span *spans, int span_count)
+{
+    (void)k;
+    return append(cache, keys, values, spans, span_count, keep_whole);
+}
+
+enum status reference_attend_append_rounded(struct kernels *k, struct cache_layer cache, struct matrix keys,
+                                            struct matrix values, const struct span *spans, int span_count)
+{
+    (void)k;
+    return append(cache, keys, values, spans, span_count, keep_rounded);
 }
 
 /* The first position that a query at `position` sees. */

@@ -10,6 +10,11 @@
 
 enum status reference_attend_append(struct kernels *k, struct cache_layer cache, struct matrix keys,
                                     struct matrix values, const struct span *spans, int span_count);
+
+/* The same, each number rounded to BF16 before it is kept. */
+enum status reference_attend_append_rounded(struct kernels *k, struct cache_layer cache, struct matrix keys,
+                                            struct matrix values, const struct span *spans, int span_count);
+
 enum status reference_attend(struct kernels *k, const struct attention *a);
 
 #endif
