@@ -521,7 +521,8 @@ struct kernels {
     enum status (*combine)(struct kernels *k, const struct combine *c);
 
     /* The `keep` largest of each row of logits [T, N], falling, the lower column first on ties: values and
-     * columns [T, keep] in host memory. keep <= N. NaN counts as the smallest. */
+     * columns [T, keep] in host memory, for which a device is waited for once each 2 MiB. keep <= N. NaN
+     * counts as the smallest. */
     enum status (*candidates)(struct kernels *k, struct matrix logits, int keep, float *values,
                               int32_t *columns);
 

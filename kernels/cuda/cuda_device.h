@@ -96,8 +96,8 @@ enum status cuda_device_bring(struct cuda_device *d, void *host, const void *dev
 enum status cuda_device_bring_both(struct cuda_device *d, const void *device, void *first, size_t first_bytes,
                                    void *second, size_t second_bytes);
 
-/* The same in two parts, one at a time; what is queued between them is not waited for. `host` may be written
- * from the first on. */
+/* As cuda_device_bring in two parts, one at a time; what is queued between them is not waited for. `host` may
+ * be written from the first on. */
 enum status cuda_device_fetch(struct cuda_device *d, void *host, const void *device, size_t bytes);
 enum status cuda_device_fetched(struct cuda_device *d);
 
