@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Every entry is written as its formula. Weights keep the precision of their source (BF16 stays BF16, F16
- * and F8_E4M3 times its scales become F32), keys and values are F32, unless asked for
- * as the other backends keep them. Other backends are compared with this one, entry by entry. */
+ * and F8_E4M3 times its scales become F32); keys and values are F32, or rounded as the other backends keep
+ * them. Those are compared with this one, entry by entry. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
